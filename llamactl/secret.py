@@ -1,0 +1,39 @@
+"""A string that must not be seen by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+
+class Secret:
+    """Hides its value from ``repr``, ``str`` and formatting; ``reveal()`` is the only way out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that must send or show it."""
+        return self._value
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that tell two secrets apart and give neither away."""
+        return hashlib.sha256(self._value.encode()).hexdigest()[:8]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        mine = hashlib.sha256(self._value.encode()).digest()
+        theirs = hashlib.sha256(other._value.encode()).digest()
+        return hmac.compare_digest(mine, theirs)
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
