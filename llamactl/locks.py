@@ -10,7 +10,7 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows: `serve` is refused there, and the rest runs without a server beside it
+except ImportError:  # Windows, where `serve` is refused and nothing else shares the directory
     fcntl = None  # type: ignore[assignment]  # the module is absent on that system
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import appdirs
 
+#: A variable, so that the type checker looks at every system's branch.
+SYSTEM: str = sys.platform
+
 
 def expand(path: str, environ: Mapping[str, str]) -> Path:
     """``~`` and ``~/x`` replaced by the home directory that ``environ`` names."""
@@ -24,7 +27,7 @@ def home(environ: Mapping[str, str]) -> Path:
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
     """Where the database, the management key and the logs are kept."""
-    if sys.platform.startswith("linux"):
+    if SYSTEM.startswith("linux"):
         base = environ.get("XDG_DATA_HOME")
         return (Path(base) if base else home(environ) / ".local/share") / "llamactl"
     return Path(appdirs.user_data_dir("llamactl", appauthor=False))
@@ -32,7 +35,7 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 def config_files(environ: Mapping[str, str]) -> list[Path]:
     """The configuration files that are looked for, the first that exists is used."""
-    if sys.platform.startswith("linux"):
+    if SYSTEM.startswith("linux"):
         base = environ.get("XDG_CONFIG_HOME")
         user = (Path(base) if base else home(environ) / ".config") / "llamactl"
     else:
@@ -46,16 +49,16 @@ def config_files(environ: Mapping[str, str]) -> list[Path]:
 
 def default_cache_dir(environ: Mapping[str, str]) -> Path:
     """The flat cache of llama.cpp, without ``LLAMA_CACHE``, which the settings table treats."""
-    if sys.platform == "darwin":
+    if SYSTEM == "darwin":
         return home(environ) / "Library/Caches/llama.cpp"
-    if sys.platform == "win32":
+    if SYSTEM == "win32":
         return Path(environ.get("LOCALAPPDATA", appdirs.user_cache_dir())) / "llama.cpp/cache"
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else home(environ) / ".cache") / "llama.cpp"
 
 
 def default_hub_dir(environ: Mapping[str, str]) -> Path:
-    """Where today's llama.cpp looks for the models of the Hub; an empty variable counts as unset."""
+    """Where today's llama.cpp looks for the Hub's models; an empty variable counts as unset."""
     for name, suffix in (
         ("LLAMA_CACHE", ""),
         ("HF_HUB_CACHE", ""),

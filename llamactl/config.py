@@ -1,0 +1,378 @@
+"""Configuration: defaults, then .env, the YAML file, the environment, the command line.
+
+``load_config`` gives a frozen ``Config`` or raises ``ConfigError`` that names file, line and key;
+a start never goes on with a configuration that it did not understand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llamactl import paths
+from llamactl.errors import ConfigError
+from llamactl.secret import Secret
+from llamactl.settings import SETTINGS, Setting
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    host: str
+    port: int
+    allowed_hosts: tuple[str, ...]
+    allowed_origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    url_prefix: str
+    threads: int
+    accel: str | None
+
+
+@dataclass(frozen=True)
+class LlamaCppConfig:
+    command: str | None
+    args: tuple[str, ...]
+    environment: Mapping[str, str]
+    cache_dir: Path
+    hub_dir: Path
+
+
+@dataclass(frozen=True)
+class DownloadsConfig:
+    """Sizes in bytes, times in seconds."""
+
+    max_concurrent: int
+    connections: int
+    bandwidth_limit: int | None
+    min_free_space: int
+    stall_timeout: float
+    retry_limit: int
+
+
+@dataclass(frozen=True)
+class InstancesConfig:
+    """Times in seconds, but for ``default_idle_timeout``, which is in minutes; sizes in bytes."""
+
+    port_range: tuple[int, int]
+    max_instances: int
+    max_running_instances: int
+    enable_lru_eviction: bool
+    group_limits: Mapping[str, int]
+    default_auto_restart: bool
+    default_max_restarts: int
+    default_restart_delay: float
+    default_on_demand_start: bool
+    default_idle_timeout: float
+    on_demand_start_timeout: float
+    logs_dir: Path
+    log_rotation_max_size: int
+    log_backups: int
+
+
+@dataclass(frozen=True)
+class AuthConfig:
+    require_management_auth: bool
+    require_inference_auth: bool
+    management_keys: tuple[Secret, ...]
+    metrics_key: Secret | None
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """``max_streams`` is the number that holds, computed from the threads where it was not set."""
+
+    max_waiting: int
+    max_streams: int
+    max_streams_per_key: int | None
+    read_timeout: float
+    max_body: int
+    allow_remote_media: bool
+
+
+@dataclass(frozen=True)
+class SecurityConfig:
+    allow_command_override: bool
+    allow_dangerous_flags: bool
+    allow_dangerous_environment: bool
+    allow_insecure_bind: bool
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    """``token`` is ``HF_TOKEN`` alone; the file of ``hf auth login`` is read when needed."""
+
+    endpoint: str
+    token: Secret | None
+    offline: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a start decides. ``source`` is the file that was used, if any."""
+
+    server: ServerConfig
+    data_dir: Path
+    llama_cpp: LlamaCppConfig
+    downloads: DownloadsConfig
+    instances: InstancesConfig
+    auth: AuthConfig
+    gateway: GatewayConfig
+    security: SecurityConfig
+    hub: HubConfig
+    source: Path | None
+
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+#: Threads that streams never take, so that pages, health and management stay quick.
+RESERVED_THREADS = 16
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A raw value and where it was read, for the error that it may deserve."""
+
+    value: Any
+    where: str
+
+
+def load_config(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Read the configuration.
+
+    ``path`` is the command line's ``--config``; ``overrides`` maps dotted names to values that win
+    over everything else. Raises ``ConfigError``.
+    """
+    environ = dict(os.environ if environ is None else environ)
+    source = _config_file(path, environ)
+    environ = {**_dotenv(source), **environ}
+    found: dict[str, _Found] = {}
+    if source is not None:
+        found.update(_read_file(source, environ))
+    found.update(_read_environment(environ))
+    for name, value in (overrides or {}).items():
+        found[name] = _Found(value, f"command line: {name}")
+    values = {setting.name: _parse(setting, found, environ) for setting in SETTINGS}
+    config = _assemble(values, source, environ)
+    _check(config, found)
+    return config
+
+
+def _config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = path
+    if named is None and environ.get("LLAMACTL_CONFIG_PATH"):
+        named = paths.expand(environ["LLAMACTL_CONFIG_PATH"], environ)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"{named}: there is no such configuration file")
+        return named
+    return next((file for file in paths.config_files(environ) if file.is_file()), None)
+
+
+def _dotenv(source: Path | None) -> dict[str, str]:
+    """The .env file beside the configuration file in use, or in this folder when there is none."""
+    file = (source.parent if source else Path()) / ".env"
+    if not file.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(file).items() if value is not None}
+
+
+def _read_file(source: Path, environ: Mapping[str, str]) -> dict[str, _Found]:
+    try:
+        root = yaml.compose(source.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(f"{source}{line}: {problem}") from error
+    found: dict[str, _Found] = {}
+    if root is not None:
+        _walk(root, "", source, environ, found)
+    return found
+
+
+_KEYS = {setting.name.replace("-", "_"): setting for setting in SETTINGS}
+_SECTIONS = {
+    ".".join(name.split(".")[:depth]) for name in _KEYS for depth in range(1, name.count(".") + 1)
+}
+
+
+def _walk(
+    node: yaml.Node, prefix: str, source: Path, environ: Mapping[str, str], found: dict[str, _Found]
+) -> None:
+    line = node.start_mark.line + 1
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{source}:{line}: {prefix or 'the file'} must be a mapping of keys")
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = str(key_node.value).replace("-", "_")
+        name = f"{prefix}.{key}" if prefix else key
+        if name in seen:
+            raise ConfigError(f"{source}:{line}: {name} is given twice")
+        seen.add(name)
+        if name in _KEYS:
+            where = f"{source}:{line}: {_KEYS[name].name}"
+            try:
+                value = yaml.SafeLoader("").construct_object(value_node, deep=True)
+                found[_KEYS[name].name] = _Found(_expand(value, environ), where)
+            except (yaml.YAMLError, ValueError) as error:
+                raise ConfigError(f"{where}: {error}") from error
+        elif name in _SECTIONS:
+            _walk(value_node, name, source, environ, found)
+        else:
+            raise ConfigError(f"{source}:{line}: {name} is not a setting", hint=_nearest(name))
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, [*_KEYS, *_SECTIONS], n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _expand(value: Any, environ: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+
+        def replace(match: re.Match[str]) -> str:
+            name, default = match.groups()
+            if name in environ:
+                return environ[name]
+            if default is None:
+                raise ValueError(f"the variable {name} is not set; write ${{{name}:-default}}")
+            return str(default)
+
+        return _VARIABLE.sub(replace, value)
+    if isinstance(value, list):
+        return [_expand(item, environ) for item in value]
+    if isinstance(value, dict):
+        return {key: _expand(item, environ) for key, item in value.items()}
+    return value
+
+
+#: Variables of ours that are not settings: which file to read, and whom the command line asks.
+_OTHER_VARIABLES = {"LLAMACTL_CONFIG_PATH", "LLAMACTL_URL", "LLAMACTL_KEY", "LLAMACTL_RUN"}
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
+    known = set(_OTHER_VARIABLES)
+    for setting in SETTINGS:
+        known.update(setting.variables)
+        for variable in setting.variables:
+            if variable in environ:
+                try:
+                    value = _expand(environ[variable], environ)
+                except ValueError as error:
+                    raise ConfigError(f"environment: {variable}: {error}") from error
+                found[setting.name] = _Found(value, f"environment: {variable}")
+                break
+    for variable in environ:
+        if variable.startswith("LLAMACTL_") and variable not in known:
+            if variable.startswith("LLAMACTL_TEST_"):
+                continue
+            close = difflib.get_close_matches(variable, sorted(known), n=1, cutoff=0.6)
+            raise ConfigError(
+                f"environment: {variable} is not a setting",
+                hint=f"Did you mean {close[0]}?" if close else "",
+            )
+    return found
+
+
+def _parse(setting: Setting, found: Mapping[str, _Found], environ: Mapping[str, str]) -> Any:
+    raw = found.get(setting.name)
+    if raw is None:
+        raw = next(
+            (
+                _Found(environ[variable], f"environment: {variable}")
+                for variable in setting.fallback_variables
+                if environ.get(variable)
+            ),
+            None,
+        )
+    if raw is None:
+        return setting.default(environ)
+    try:
+        return setting.parse(raw.value, environ)
+    except ValueError as error:
+        raise ConfigError(f"{raw.where}: {error}") from error
+
+
+def _assemble(values: Mapping[str, Any], source: Path | None, environ: Mapping[str, str]) -> Config:
+    def section(prefix: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(prefix + "."): value
+            for name, value in values.items()
+            if name.startswith(prefix + ".")
+        }
+
+    data_dir: Path = values["data_dir"]
+    server = ServerConfig(**section("server"))
+    instances = section("instances")
+    instances["logs_dir"] = instances["logs_dir"] or data_dir / "logs"
+    gateway = section("gateway")
+    gateway["max_streams"] = gateway["max_streams"] or max(1, server.threads - RESERVED_THREADS)
+    return Config(
+        server=server,
+        data_dir=data_dir,
+        llama_cpp=LlamaCppConfig(**section("backends.llama-cpp")),
+        downloads=DownloadsConfig(**section("downloads")),
+        instances=InstancesConfig(**instances),
+        auth=AuthConfig(**section("auth")),
+        gateway=GatewayConfig(**gateway),
+        security=SecurityConfig(**section("security")),
+        hub=_hub(environ),
+        source=source,
+    )
+
+
+def _hub(environ: Mapping[str, str]) -> HubConfig:
+    endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    if not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(f"environment: HF_ENDPOINT: {endpoint!r} must begin with https://")
+    token = environ.get("HF_TOKEN", "").strip()
+    if any(not 32 < ord(character) < 127 for character in token):
+        raise ConfigError("environment: HF_TOKEN: must be one word of plain characters")
+    offline = environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
+    return HubConfig(endpoint=endpoint, token=Secret(token) if token else None, offline=offline)
+
+
+def _check(config: Config, found: Mapping[str, _Found]) -> None:
+    """Refuse what each setting allows alone but not together."""
+
+    def where(name: str) -> str:
+        return found[name].where if name in found else f"default: {name}"
+
+    open_to_all = not (config.auth.require_management_auth and config.auth.require_inference_auth)
+    if open_to_all and not is_loopback(config.server.host):
+        if config.security.allow_insecure_bind:
+            return
+        raise ConfigError(
+            f"{where('server.host')}: {config.server.host} is reachable from other machines, and "
+            "authentication is switched off",
+            hint="Switch it on, bind 127.0.0.1, or set security.allow_insecure_bind.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that is bound to ``host``."""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
