@@ -1,4 +1,4 @@
-"""``FakeLlama``: the settings that make llamactl run the fake llama-server, and what it recorded."""
+"""``FakeLlama``: settings that make llamactl run the fake llama-server, and what it recorded."""
 
 from __future__ import annotations
 
