@@ -1,0 +1,195 @@
+"""``llamactl instances``: the instances of a running server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llamactl.cli.client import Server, segment
+from llamactl.cli.groups import DefaultGroup
+from llamactl.cli.local import find_server
+from llamactl.cli.options import json_option, server_options
+from llamactl.cli.output import print_json, say, table
+from llamactl.errors import InvalidRequest
+
+WAIT_SECONDS = 120.0
+
+_wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=WAIT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until it is done; 0 returns at once.",
+)
+
+
+@click.group(cls=DefaultGroup)
+def instances() -> None:
+    """List and control instances; without a command they are listed."""
+
+
+@instances.command("list")
+@json_option
+@server_options
+def list_instances(as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+    """List the instances with their state."""
+    found = find_server(config_file, url, key).get("/instances")
+    if as_json:
+        print_json(found)
+    elif found:
+        heads = ("NAME", "STATUS", "PORT", "MODEL", "ERROR")
+        click.echo(table(heads, [_row(instance) for instance in found]))
+    else:
+        say("No instances yet; make one with: llamactl instances create NAME --model ORG/NAME:TAG")
+
+
+@instances.command()
+@click.argument("name")
+@click.option("--model", help="A cached model as org/name:tag, or the path of a GGUF file.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FLAG=VALUE",
+    help="One of llama-server's long flags, such as ctx_size=8192; may be repeated.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One of the instance's own options, such as idle_timeout=5; may be repeated.",
+)
+@click.option("--alias", "aliases", multiple=True, help="A further name for requests.")
+@click.option("--start", is_flag=True, help="Start it at once and wait until it answers.")
+@server_options
+def create(
+    name: str,
+    model: str | None,
+    settings: tuple[str, ...],
+    options: tuple[str, ...],
+    aliases: tuple[str, ...],
+    start: bool,
+    url: str | None,
+    key: str | None,
+    config_file: Path,
+) -> None:
+    """Make the instance NAME; without a model it is llama.cpp's router."""
+    backend_options = _assignments(settings)
+    if model is not None:
+        backend_options["model"] = model
+    body: dict[str, Any] = {"backend_type": "llama_cpp", **_assignments(options)}
+    body["backend_options"] = backend_options
+    if aliases:
+        body["aliases"] = list(aliases)
+    server = find_server(config_file, url, key)
+    instance = server.post(f"/instances/{segment(name)}", body)
+    if start:
+        instance = server.post(f"/instances/{segment(name)}/start", wait=WAIT_SECONDS)
+    _report(instance)
+
+
+@instances.command()
+@click.argument("name")
+@server_options
+def show(name: str, url: str | None, key: str | None, config_file: Path) -> None:
+    """Print everything known of the instance NAME as JSON."""
+    print_json(find_server(config_file, url, key).get(f"/instances/{segment(name)}"))
+
+
+@instances.command()
+@click.argument("name")
+@_wait_option
+@server_options
+def start(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+    """Start the instance NAME."""
+    _change(find_server(config_file, url, key), name, "start", wait)
+
+
+@instances.command()
+@click.argument("name")
+@_wait_option
+@server_options
+def stop(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+    """Stop the instance NAME."""
+    _change(find_server(config_file, url, key), name, "stop", wait)
+
+
+@instances.command()
+@click.argument("name")
+@_wait_option
+@server_options
+def restart(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+    """Stop the instance NAME and start it again."""
+    _change(find_server(config_file, url, key), name, "restart", wait)
+
+
+@instances.command()
+@click.argument("name")
+@click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until Ctrl-C.")
+@server_options
+def logs(
+    name: str,
+    lines: int | None,
+    follow: bool,
+    url: str | None,
+    key: str | None,
+    config_file: Path,
+) -> None:
+    """Print what the instance NAME wrote."""
+    server = find_server(config_file, url, key)
+    path = f"/instances/{segment(name)}/logs"
+    if not follow:
+        click.echo(server.text(path, lines=lines), nl=False)
+        return
+    for event in server.events(path, lines=lines, follow="true"):
+        click.echo(event)
+
+
+@instances.command()
+@click.argument("name")
+@click.option("--stop", "stop_first", is_flag=True, help="Stop it first if it runs.")
+@server_options
+def rm(name: str, stop_first: bool, url: str | None, key: str | None, config_file: Path) -> None:
+    """Delete the instance NAME; its model stays."""
+    server = find_server(config_file, url, key)
+    if stop_first:
+        server.post(f"/instances/{segment(name)}/stop", wait=WAIT_SECONDS)
+    server.delete(f"/instances/{segment(name)}")
+    say(f"{name} is deleted.")
+
+
+def _change(server: Server, name: str, verb: str, wait: float) -> None:
+    _report(server.post(f"/instances/{segment(name)}/{verb}", wait=wait))
+
+
+def _report(instance: Any) -> None:
+    click.echo(f"{instance['name']} {instance['status']}")
+    if instance["status"] == "running":
+        say(f"It answers on 127.0.0.1:{instance['port']}, and as model {instance['name']} on /v1.")
+
+
+def _row(instance: Any) -> tuple[object, ...]:
+    backend = instance["options"].get("backend_options", {})
+    model = backend.get("model") or backend.get("hf_repo") or "(router)"
+    error = (instance["error"] or "").partition("\n")[0]
+    return (instance["name"], instance["status"], instance["port"] or "-", model, error)
+
+
+def _assignments(texts: tuple[str, ...]) -> dict[str, Any]:
+    """``name=value`` pairs; a value that is JSON counts as that, anything else as text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InvalidRequest(f"{text!r} does not have the form NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

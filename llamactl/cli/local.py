@@ -1,0 +1,83 @@
+"""This machine's data directory: whoever holds it does the work, a running server or this command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from llamactl.access.management import FILE_NAME as KEY_FILE
+from llamactl.cli.client import Server
+from llamactl.config import Config, load_config
+from llamactl.errors import LlamactlError
+from llamactl.locks import FileLock
+from llamactl.secret import Secret
+
+LOCK_FILE = "server.lock"
+
+
+class DataDirectoryHeld(LlamactlError):
+    """Another llamactl works in the data directory, and it is no server that could be asked."""
+
+    code = "data_directory_held"
+
+
+def find_server(config_file: Path | None, url: str | None, key: str | None) -> Server:
+    """The server that ``--url`` names, else the one that holds this machine's data directory.
+
+    The key of the data directory goes to the server that holds it and to no other.
+    """
+    given = Secret(key) if key else None
+    if url is not None and given is not None:
+        return Server(url, given)
+    config = load_config(config_file)
+    held = holding_server(config, given)
+    if url is not None and (held is None or held.url != url.rstrip("/")):
+        return Server(url, given)
+    if held is None:
+        raise LlamactlError(
+            f"No server runs on {config.data_dir}",
+            hint="Start one with `llamactl`, or name one with --url.",
+        )
+    return held
+
+
+def holding_server(config: Config, key: Secret | None = None) -> Server | None:
+    """The running server of this data directory; None when nobody holds it.
+
+    Raises ``DataDirectoryHeld`` when the holder is no server, or not one that listens yet.
+    """
+    lock = FileLock(config.data_dir / LOCK_FILE)
+    note = lock.holder()
+    if not note:
+        return None
+    if not note.get("url"):
+        raise DataDirectoryHeld(
+            f"Another llamactl (process {note.get('pid') or 'unknown'}) works in {config.data_dir}",
+            hint="Wait until it is done, then try again.",
+        )
+    return Server(str(note["url"]), key or management_key(config))
+
+
+@contextlib.contextmanager
+def data_directory(config: Config) -> Iterator[Server | None]:
+    """Hold the data directory for the length of a command: None; or the server that holds it."""
+    lock = FileLock(config.data_dir / LOCK_FILE)
+    if not lock.acquire():
+        yield holding_server(config)
+        return
+    try:
+        lock.write_note(pid=os.getpid())
+        yield None
+    finally:
+        lock.release()
+
+
+def management_key(config: Config) -> Secret | None:
+    """A key that the server of this data directory takes, where this user may read one."""
+    if config.auth.management_keys:
+        return config.auth.management_keys[0]
+    with contextlib.suppress(OSError):
+        return Secret((config.data_dir / KEY_FILE).read_text().strip())
+    return None

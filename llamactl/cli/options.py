@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration file to read instead of the usual ones.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
+
+
+def server_options(command: Command) -> Command:
+    """``--url`` and ``--key`` of the server to ask, and the configuration that finds a local one."""
+    for option in (
+        config_option,
+        click.option(
+            "--key",
+            envvar="LLAMACTL_KEY",
+            show_envvar=True,
+            help="A management key; for the server of this machine it is found by itself.",
+        ),
+        click.option(
+            "--url",
+            envvar="LLAMACTL_URL",
+            show_envvar=True,
+            help="The server to ask; left out, the one that runs on this machine.",
+        ),
+    ):
+        command = option(command)
+    return command
