@@ -1,4 +1,4 @@
-"""This machine's data directory: whoever holds it does the work, a running server or this command."""
+"""This machine's data directory: its holder does the work, a running server or this command."""
 
 from __future__ import annotations
 

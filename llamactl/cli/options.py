@@ -20,7 +20,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def server_options(command: Command) -> Command:
-    """``--url`` and ``--key`` of the server to ask, and the configuration that finds a local one."""
+    """``--url`` and ``--key`` of the server to ask; the configuration finds a local one."""
     for option in (
         config_option,
         click.option(
