@@ -155,11 +155,13 @@ def load_config(
     """
     environ = dict(os.environ if environ is None else environ)
     source = _config_file(path, environ)
-    environ = {**_dotenv(source), **environ}
-    found: dict[str, _Found] = {}
+    dotenv = _dotenv(source)
+    variables = environ
+    environ = {**dotenv, **environ}
+    found = _read_environment(dotenv, environ, ".env")
     if source is not None:
         found.update(_read_file(source, environ))
-    found.update(_read_environment(environ))
+    found.update(_read_environment(variables, environ, "environment"))
     for name, value in (overrides or {}).items():
         found[name] = _Found(value, f"command line: {name}")
     values = {setting.name: _parse(setting, found, environ) for setting in SETTINGS}
@@ -269,26 +271,28 @@ def _expand(value: Any, environ: Mapping[str, str]) -> Any:
 _OTHER_VARIABLES = {"LLAMACTL_CONFIG_PATH", "LLAMACTL_URL", "LLAMACTL_KEY", "LLAMACTL_RUN"}
 
 
-def _read_environment(environ: Mapping[str, str]) -> dict[str, _Found]:
+def _read_environment(
+    variables: Mapping[str, str], environ: Mapping[str, str], origin: str
+) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     known = set(_OTHER_VARIABLES)
     for setting in SETTINGS:
         known.update(setting.variables)
         for variable in setting.variables:
-            if variable in environ:
+            if variable in variables:
                 try:
-                    value = _expand(environ[variable], environ)
+                    value = _expand(variables[variable], environ)
                 except ValueError as error:
-                    raise ConfigError(f"environment: {variable}: {error}") from error
-                found[setting.name] = _Found(value, f"environment: {variable}")
+                    raise ConfigError(f"{origin}: {variable}: {error}") from error
+                found[setting.name] = _Found(value, f"{origin}: {variable}")
                 break
-    for variable in environ:
+    for variable in variables:
         if variable.startswith("LLAMACTL_") and variable not in known:
             if variable.startswith("LLAMACTL_TEST_"):
                 continue
             close = difflib.get_close_matches(variable, sorted(known), n=1, cutoff=0.6)
             raise ConfigError(
-                f"environment: {variable} is not a setting",
+                f"{origin}: {variable} is not a setting",
                 hint=f"Did you mean {close[0]}?" if close else "",
             )
     return found

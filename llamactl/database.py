@@ -1,7 +1,7 @@
 """SQLite: one connection that one thread at a time uses, and the migrations.
 
-One writer is a matter of correctness here: the SQLite that some systems ship loses data when several
-connections write and checkpoint one WAL file at the same time.
+One writer is a matter of correctness here: the SQLite that some systems ship loses data when
+several connections write and checkpoint one WAL file at the same time.
 """
 
 from __future__ import annotations
@@ -99,21 +99,16 @@ class Database:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=5.0
             )
-            connection.row_factory = sqlite3.Row
-            for pragma in (
-                "journal_mode=WAL",
-                "synchronous=FULL",  # a job that was acknowledged survives a power cut
-                "foreign_keys=ON",
-                "trusted_schema=OFF",
-                "temp_store=MEMORY",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-            _migrate(connection, self.path)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(
-                f"{self.path}: the database cannot be used: {error}",
-                hint="Check the directory's owner and free space, or move the file away.",
-            ) from error
+            raise _unusable(self.path, error) from error
+        try:
+            _prepare(connection)
+            _migrate(connection, self.path)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _unusable(self.path, error) from error
+            raise
         self._connection = connection
 
     def close(self) -> None:
@@ -148,6 +143,25 @@ class Database:
         if self._connection is None:
             raise RuntimeError(f"{self.path} is not open")
         return self._connection
+
+
+def _unusable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{path}: the database cannot be used: {error}",
+        hint="Check the directory's owner and free space, or move the file away.",
+    )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",  # a job that was acknowledged survives a power cut
+        "foreign_keys=ON",
+        "trusted_schema=OFF",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

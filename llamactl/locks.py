@@ -57,11 +57,15 @@ class FileLock:
         if not self.path.exists() or (self._descriptor is None and probe.acquire()):
             probe.release()
             return {}
+        return self.read_note() or {"pid": None}
+
+    def read_note(self) -> dict[str, Any]:
+        """The note as it is written, whoever holds the lock; empty when there is none."""
         try:
             note = json.loads(self.path.read_bytes())
         except (OSError, ValueError):
-            return {"pid": None}
-        return note if isinstance(note, dict) else {"pid": None}
+            return {}
+        return note if isinstance(note, dict) else {}
 
     def release(self) -> None:
         """Give the lock back; the file stays, so that two processes never lock two files."""
