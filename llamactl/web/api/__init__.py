@@ -1,0 +1,25 @@
+"""The management API, ``/api/v1``: everything behind it wants a management key."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from llamactl.web.api import instances, keys, models, system
+from llamactl.web.auth import authenticate_management
+
+
+def blueprints() -> list[Blueprint]:
+    """The blueprints of the management API, for one application."""
+    api = Blueprint("api", __name__, url_prefix="/api/v1")
+    # Here and not on each view: a route that someone forgets to guard is guarded all the same.
+    api.before_request(_let_in)
+    api.register_blueprint(models.blueprint, url_prefix="/backends/llama-cpp/models")
+    api.register_blueprint(models.blueprint, url_prefix="/models", name="models_short")
+    api.register_blueprint(instances.blueprint, url_prefix="/instances")
+    api.register_blueprint(system.blueprint)
+    api.register_blueprint(keys.blueprint)
+    return [api]
+
+
+def _let_in() -> None:
+    authenticate_management()

@@ -1,0 +1,114 @@
+"""Instances: llama-server processes with their options."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from llamactl.instances.options import Options
+from llamactl.instances.snapshots import instance_json
+from llamactl.web import services
+from llamactl.web.answers import empty_answer, json_answer, text_answer
+from llamactl.web.api.routing import route
+from llamactl.web.forms import LogsQuery, WaitQuery
+from llamactl.web.jsonbody import json_body
+from llamactl.web.streams import event_answer
+
+blueprint = Blueprint("instances", __name__)
+
+NONE = "No such instance"
+
+
+@route(blueprint, "GET", "", answers={200: "All instances"})
+def list_instances() -> Response:
+    """Show all instances."""
+    return json_answer([instance_json(each) for each in services().supervisor.instances()])
+
+
+@route(blueprint, "GET", "/<name>", answers={200: "The instance", 404: NONE})
+def show_instance(name: str) -> Response:
+    """Show one instance."""
+    return json_answer(instance_json(services().supervisor.get(name)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<name>",
+    answers={201: "The instance, stopped", 400: "A wrong name or option", 409: "It exists"},
+)
+def create_instance(name: str) -> Response:
+    """Make an instance; it is not started."""
+    options = Options.from_json(json_body(), services().config)
+    return json_answer(instance_json(services().supervisor.create(name, options)), 201)
+
+
+@route(
+    blueprint,
+    "PUT",
+    "/<name>",
+    answers={200: "The instance", 400: "A wrong option", 404: NONE},
+)
+def update_instance(name: str) -> Response:
+    """Replace an instance's options; it is restarted if it ran."""
+    options = Options.from_json(json_body(), services().config)
+    return json_answer(instance_json(services().supervisor.update(name, options)))
+
+
+@route(
+    blueprint, "DELETE", "/<name>", answers={204: "Deleted", 404: NONE, 409: "It is not stopped"}
+)
+def delete_instance(name: str) -> Response:
+    """Delete an instance that is stopped."""
+    services().supervisor.delete(name)
+    return empty_answer()
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<name>/start",
+    query=WaitQuery,
+    answers={200: "The instance", 404: NONE, 409: "No room", 503: "It did not start"},
+)
+def start_instance(name: str, query: WaitQuery) -> Response:
+    """Start an instance; one that runs stays as it is."""
+    return json_answer(instance_json(services().supervisor.start_instance(name, query.wait)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<name>/stop",
+    query=WaitQuery,
+    answers={200: "The instance", 404: NONE},
+)
+def stop_instance(name: str, query: WaitQuery) -> Response:
+    """Stop an instance; one that is stopped stays so."""
+    return json_answer(instance_json(services().supervisor.stop_instance(name, query.wait)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<name>/restart",
+    query=WaitQuery,
+    answers={200: "The instance", 404: NONE, 409: "No room", 503: "It did not start"},
+)
+def restart_instance(name: str, query: WaitQuery) -> Response:
+    """Stop an instance and start it anew."""
+    return json_answer(instance_json(services().supervisor.restart_instance(name, query.wait)))
+
+
+@route(
+    blueprint,
+    "GET",
+    "/<name>/logs",
+    query=LogsQuery,
+    answers={200: "Plain text, or server-sent events", 404: NONE},
+)
+def show_logs(name: str, query: LogsQuery) -> Response:
+    """Show what an instance wrote."""
+    supervisor = services().supervisor
+    if query.follow:
+        return event_answer(supervisor.follow_logs(name))
+    return text_answer(supervisor.logs(name, query.lines or None))

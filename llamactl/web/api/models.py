@@ -1,0 +1,104 @@
+"""Cached models and the jobs that download them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from llamactl.downloads.snapshots import job_json
+from llamactl.models.reference import ModelRef
+from llamactl.models.snapshots import cached_model_json
+from llamactl.web import services
+from llamactl.web.answers import empty_answer, json_answer
+from llamactl.web.api.routing import route
+from llamactl.web.forms import DeleteModelsQuery, DownloadRequest
+
+blueprint = Blueprint("models", __name__)
+
+
+@route(
+    blueprint,
+    "POST",
+    "/download",
+    body=DownloadRequest,
+    answers={202: "The job that downloads it, new or already there", 400: "Not org/name[:tag]"},
+)
+def start_download(body: DownloadRequest) -> Response:
+    """Download a model, or go on with the job that already does."""
+    job = services().downloads.submit(ModelRef.parse(body.repo)).job
+    return json_answer({"job_id": job.id, "repo": job.repo_id, "tag": job.tag}, 202)
+
+
+@route(blueprint, "GET", "/jobs", answers={200: "All jobs"})
+def list_jobs() -> Response:
+    """Show all jobs, newest first."""
+    return json_answer({"jobs": [job_json(job) for job in services().downloads.jobs()]})
+
+
+@route(blueprint, "GET", "/jobs/<job_id>", answers={200: "The job", 404: "No such job"})
+def show_job(job_id: str) -> Response:
+    """Show one job with its progress."""
+    return json_answer(job_json(services().downloads.job(job_id)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/jobs/<job_id>/pause",
+    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
+)
+def pause_job(job_id: str) -> Response:
+    """Pause a job; what it has downloaded stays."""
+    return json_answer(job_json(services().downloads.pause(job_id)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/jobs/<job_id>/resume",
+    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
+)
+def resume_job(job_id: str) -> Response:
+    """Go on with a paused job."""
+    return json_answer(job_json(services().downloads.resume(job_id)))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/jobs/<job_id>/retry",
+    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
+)
+def retry_job(job_id: str) -> Response:
+    """Try a failed job again, from the bytes on disk."""
+    return json_answer(job_json(services().downloads.retry(job_id)))
+
+
+@route(
+    blueprint,
+    "DELETE",
+    "/jobs/<job_id>",
+    answers={204: "Cancelled, or removed", 404: "No such job"},
+)
+def delete_job(job_id: str) -> Response:
+    """Cancel a job that is not done, remove one that is."""
+    services().downloads.delete(job_id)
+    return empty_answer()
+
+
+@route(blueprint, "GET", "", answers={200: "All cached models"})
+def list_models() -> Response:
+    """Show the cached models, one entry a tag."""
+    return json_answer([cached_model_json(model) for model in services().cache.list()])
+
+
+@route(
+    blueprint,
+    "DELETE",
+    "",
+    query=DeleteModelsQuery,
+    answers={204: "Deleted", 404: "Not cached", 409: "A job or an instance uses it"},
+)
+def delete_models(query: DeleteModelsQuery) -> Response:
+    """Delete a cached tag, or every tag of a repository; files that others need stay."""
+    services().cache.delete(query.repo, query.tag)
+    return empty_answer()

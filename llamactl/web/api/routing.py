@@ -1,0 +1,63 @@
+"""A route of the management API and its description in one place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response
+
+from llamactl.web import forms
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+View = Callable[..., Response]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route takes and gives, as ``/openapi.json`` tells it."""
+
+    summary: str
+    body: type[DataclassInstance] | None
+    query: type[DataclassInstance] | None
+    answers: Mapping[int, str]
+
+
+OPERATIONS: dict[View, Operation] = {}
+
+
+def route(
+    blueprint: Blueprint,
+    method: str,
+    path: str,
+    *,
+    body: type[DataclassInstance] | None = None,
+    query: type[DataclassInstance] | None = None,
+    answers: Mapping[int, str],
+) -> Callable[[View], View]:
+    """Answer ``method`` at ``path``, with and without a slash at its end.
+
+    The view gets the path's variables, and what the request said as ``body`` and ``query`` where
+    these forms are named: it never sees a request that does not fit them.
+    """
+
+    def register(view: View) -> View:
+        @wraps(view)
+        def parsed(**variables: Any) -> Response:
+            if query is not None:
+                variables["query"] = forms.query(query)
+            if body is not None:
+                variables["body"] = forms.body(body)
+            return view(**variables)
+
+        summary = (inspect.getdoc(view) or "").partition("\n\n")[0]
+        OPERATIONS[parsed] = Operation(summary, body, query, answers)
+        blueprint.add_url_rule(path, view_func=parsed, methods=[method], strict_slashes=False)
+        return parsed
+
+    return register

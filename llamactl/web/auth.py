@@ -1,0 +1,119 @@
+"""Who is asking: a key in a header, never a cookie and never the address.
+
+``Authorization: Bearer`` counts before ``X-API-Key``. The pages' session cookie opens nothing here,
+so no web page can act through a browser that is logged in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
+from flask import current_app, g, request
+
+from llamactl.access.keys import ANYONE, Principal
+from llamactl.access.throttle import Throttle
+from llamactl.errors import InvalidKey, InvalidRequest, MissingKey, PermissionDenied
+from llamactl.web import services
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+QUERY_NAMES = ("api_key", "api-key", "apikey", "access_token", "key", "token")
+ANYONE_MANAGING = Principal("management", "anyone")
+HOW = "Send Authorization: Bearer KEY, or X-API-Key: KEY."
+
+
+def presented_key() -> str | None:
+    """The key that the request's headers carry, if any; a key in the query is refused."""
+    for name in QUERY_NAMES:
+        if name in request.args:
+            raise InvalidRequest(
+                "A key in the address ends up in logs and histories and is not accepted",
+                hint=HOW,
+                field=name,
+            )
+    authorization = request.headers.get("Authorization")
+    if authorization is None:
+        return request.headers.get("X-API-Key", "").strip() or None
+    scheme, _, key = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise InvalidKey("The Authorization header must be of the form: Bearer KEY")
+    return key.strip()
+
+
+def authenticate_management() -> Principal:
+    """The holder of a management key, remembered as this request's ``principal()``.
+
+    Raises ``MissingKey``, ``InvalidKey``, or ``PermissionDenied`` for an inference key. Where
+    ``auth.require_management_auth`` is off, everyone is let in.
+    """
+    key = presented_key()
+    if not services().config.auth.require_management_auth:
+        _refuse_foreign_pages()
+        return _remember(ANYONE_MANAGING)
+    found = _authenticated(key)
+    if not found.is_management:
+        raise PermissionDenied(
+            "This key is for inference only", hint="This address wants a management key."
+        )
+    return _remember(found)
+
+
+def authenticate_inference() -> Principal:
+    """The holder of a key of either kind, remembered as this request's ``principal()``.
+
+    Raises ``MissingKey`` or ``InvalidKey``. Where ``auth.require_inference_auth`` is off, everyone
+    is let in, with or without a key.
+    """
+    key = presented_key()
+    if not services().config.auth.require_inference_auth:
+        return _remember(ANYONE)
+    return _remember(_authenticated(key))
+
+
+def management_required(view: Callable[P, R]) -> Callable[P, R]:
+    """Let only the holder of a management key reach the view."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        authenticate_management()
+        return view(*args, **kwargs)
+
+    return guarded
+
+
+def principal() -> Principal:
+    """Whoever this request was let in as."""
+    return cast(Principal, g.llamactl_principal)
+
+
+def _authenticated(key: str | None) -> Principal:
+    if key is None:
+        raise MissingKey("This address wants a key", hint=HOW)
+    try:
+        return services().keys.authenticate(key)
+    except InvalidKey:
+        address = request.remote_addr or ""
+        throttle().check(address)
+        throttle().failed(address)
+        raise
+
+
+def throttle() -> Throttle:
+    """The failures of this application's callers, by address; logins count there too."""
+    known: Throttle = current_app.extensions.setdefault("llamactl.throttle", Throttle())
+    return known
+
+
+def _remember(found: Principal) -> Principal:
+    g.llamactl_principal = found
+    return found
+
+
+def _refuse_foreign_pages() -> None:
+    # Without keys nothing but the browser's own word tells our pages from a stranger's.
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if request.method not in {"GET", "HEAD", "OPTIONS"} and site not in {"same-origin", "none"}:
+        raise PermissionDenied("A page of another site may not change anything here")

@@ -1,0 +1,70 @@
+"""What the management API takes: one frozen dataclass a request, read strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from flask import request
+
+from llamactl.web import schema
+from llamactl.web.jsonbody import json_body
+from llamactl.web.schema import rule
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    T = TypeVar("T", bound=DataclassInstance)
+
+REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
+LONGEST_WAIT = 3600
+
+
+@dataclass(frozen=True)
+class DownloadRequest:
+    repo: str = rule("The model, as org/name or org/name:tag.", example=REPO + ":Q4_K_M")
+
+
+@dataclass(frozen=True)
+class DeleteModelsQuery:
+    repo: str = rule("The repository whose cached files go, as org/name.", example=REPO)
+    tag: str | None = rule("One tag as the list shows it; without it, all.", default=None)
+
+
+@dataclass(frozen=True)
+class WaitQuery:
+    wait: float | None = rule(
+        "Seconds to wait until it is done; without it, the answer comes at once.",
+        default=None,
+        minimum=0,
+        maximum=LONGEST_WAIT,
+    )
+
+
+@dataclass(frozen=True)
+class LogsQuery:
+    lines: int | None = rule(
+        "How many of the last lines; without it, or with 0, all that are kept.",
+        default=None,
+        minimum=0,
+    )
+    follow: bool = rule("Go on with what is written, as server-sent events.", default=False)
+
+
+@dataclass(frozen=True)
+class ParseCommandRequest:
+    command: str = rule(
+        "A llama-server command line.",
+        longest=100_000,
+        example="llama-server -m ~/model.gguf -c 4096",
+    )
+
+
+def body(form: type[T]) -> T:
+    """The request's JSON body as ``form``."""
+    return schema.from_json(form, json_body())
+
+
+def query(form: type[T]) -> T:
+    """The request's query as ``form``."""
+    return schema.from_query(form, request.args)

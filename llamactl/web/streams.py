@@ -1,0 +1,52 @@
+"""Server-sent events made of what a program writes."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+
+from flask import Response
+
+LONGEST_LINE = 16 * 1024
+PULSE = b": \n\n"
+
+
+def event_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """One event for each line in ``chunks``; an empty chunk is a pulse.
+
+    Bytes that are no UTF-8 become replacement characters. A line of more than ``LONGEST_LINE``
+    characters is broken, so that a program that never ends a line costs no memory. The pulse is a
+    comment that readers ignore: writing it is how the server learns that nobody reads any more.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    for chunk in chunks:
+        if not chunk:
+            yield PULSE
+            continue
+        *lines, rest = (rest + decoder.decode(chunk)).replace("\r\n", "\n").split("\n")
+        while len(rest) > LONGEST_LINE:
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        if lines:
+            yield b"".join(_event(line) for line in lines)
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield _event(rest)
+
+
+def event_answer(chunks: Iterable[bytes]) -> Response:
+    """``event_stream`` as an answer that nothing on its way may hold back or keep."""
+    answer = Response(event_stream(chunks), mimetype="text/event-stream")
+    answer.headers["Cache-Control"] = "no-store, no-transform"
+    answer.headers["X-Accel-Buffering"] = "no"
+    close = getattr(chunks, "close", None)
+    if close is not None:
+        # A generator's finally may never run where a server drops it; this always does.
+        answer.call_on_close(close)
+    return answer
+
+
+def _event(line: str) -> bytes:
+    # A carriage return would end the line in the reader's eyes, and with it the event's field.
+    return b"data: " + line.replace("\r", "\ndata: ").encode() + b"\n\n"
