@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llamactl.access.management import management_secrets
+from llamactl.access.throttle import Throttle
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import InvalidKey, InvalidRequest, KeyNotFound
@@ -110,14 +111,37 @@ class Keys:
         self._management: tuple[bytes, ...] = ()
         self._latest = 0.0
         self._flushed = time.monotonic()
+        self._throttle = Throttle()
         self._on_delete: list[Callable[[int], None]] = []
+
+    def start(self) -> None:
+        """Read the keys; the database must be open. Raises ``ConfigError``."""
+        with self._lock:
+            self._loaded()
+
+    def stop(self) -> None:
+        """Write what is counted only in memory; the database must still be open."""
+        self.flush()
 
     def on_delete(self, callback: Callable[[int], None]) -> None:
         """Have ``callback`` called with the id of each key that is deleted, after it is void."""
         self._on_delete.append(callback)
 
-    def authenticate(self, presented: str) -> Principal:
-        """Who holds this key. Raises ``InvalidKey``, with one sentence for every kind of wrong."""
+    def authenticate(self, presented: str, address: str = "") -> Principal:
+        """Who holds this key.
+
+        Raises ``InvalidKey``, or ``TooManyRequests`` once too many wrong keys came from ``address``;
+        a right key is never slowed.
+        """
+        try:
+            return self._holder(presented)
+        except InvalidKey:
+            if address:
+                self._throttle.check(address)
+                self._throttle.failed(address)
+            raise
+
+    def _holder(self, presented: str) -> Principal:
         if len(presented) > _MAXIMUM_KEY or not presented.isascii():
             raise _invalid()
         digest = _digest(presented)
@@ -207,7 +231,9 @@ class Keys:
         """Write the counts that are only in memory so far."""
         with self._lock:
             self._flushed = time.monotonic()
-            self._write([entry for entry in self._loaded().values() if entry.dirty])
+            if self._entries is None:
+                return
+            self._write([entry for entry in self._entries.values() if entry.dirty])
 
     def flush_if_due(self) -> None:
         """Flush if that was long ago; for the end of a request, when its client has its answer."""

@@ -29,12 +29,15 @@ class ManagementKey(NamedTuple):
     created: bool
 
 
-def ensure_management_key(config: Config) -> ManagementKey:
+def ensure_management_key(config: Config) -> ManagementKey | None:
     """The key in ``data_dir``/management.key, made with mode 0600 if there is none.
 
-    Two processes that start at once get the same key. Raises ``ConfigError`` when the file cannot
-    be made, or holds no usable key.
+    None where keys are configured: they replace the file's, since whoever sets new ones means to
+    shut the old one out. Two processes that start at once get the same key. Raises ``ConfigError``
+    when the file cannot be made, or holds no usable key.
     """
+    if config.auth.management_keys:
+        return None
     path = config.data_dir / FILE_NAME
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -50,11 +53,9 @@ def ensure_management_key(config: Config) -> ManagementKey:
 
 
 def management_secrets(config: Config) -> tuple[Secret, ...]:
-    """Every key that opens management: the configured ones, else the one in the file.
-
-    Configured keys replace the file's: whoever sets new ones means to shut the old one out.
-    """
-    return config.auth.management_keys or (ensure_management_key(config).secret,)
+    """Every key that opens management: the configured ones, else the one in the file."""
+    made = ensure_management_key(config)
+    return config.auth.management_keys if made is None else (made.secret,)
 
 
 def _make(path: Path) -> bool:

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from llamactl.access.management import ManagementKey, ensure_management_key
+from llamactl.access.management import ManagementKey
+from llamactl.access.management import ensure_management_key as ensure
 from llamactl.config import Config
 from llamactl.errors import ConfigError
+from tests.conftest import ConfigFactory
+
+
+def ensure_management_key(config: Config) -> ManagementKey:
+    made = ensure(config)
+    assert made is not None
+    return made
 
 
 def mode(path: Path) -> int:
@@ -77,3 +85,9 @@ def test_a_link_in_the_place_of_the_key_is_not_followed(config: Config, tmp_path
     with pytest.raises(ConfigError):
         ensure_management_key(config)
     assert target.read_text() == "x" * 64
+
+
+def test_no_file_is_made_where_keys_are_configured(make_config: ConfigFactory) -> None:
+    config = make_config({"auth.management_keys": "k" * 40})
+    assert ensure(config) is None
+    assert not (config.data_dir / "management.key").exists()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from llamactl.access.sessions import ABSOLUTE_SECONDS, IDLE_SECONDS, Sessions
 from llamactl.config import Config
 from llamactl.database import Database
+from tests.conftest import ConfigFactory
 
 
 class Clock:
@@ -102,7 +101,7 @@ def test_new_management_keys_end_the_sessions_of_the_old_ones(
     config: Config,
     database: Database,
     clock: Clock,
-    make_config: Callable[..., Config],
+    make_config: ConfigFactory,
 ) -> None:
     cookie, _ = sessions.create()
     configured = make_config({"auth.management_keys": "another-key-" + "k" * 32})
