@@ -130,7 +130,7 @@ class Keys:
     def authenticate(self, presented: str, address: str = "") -> Principal:
         """Who holds this key.
 
-        Raises ``InvalidKey``, or ``TooManyRequests`` once too many wrong keys came from ``address``;
+        Raises ``InvalidKey``, or ``TooManyRequests`` after too many wrong keys from ``address``;
         a right key is never slowed.
         """
         try:
