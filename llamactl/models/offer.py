@@ -6,7 +6,7 @@ The same rules serve a repository's listing and the files of a cache. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from llamactl.models.filenames import (
     bits_of,
@@ -29,19 +29,21 @@ class Offer:
     def __init__(self, filenames: Sequence[str]) -> None:
         known = set(filenames)
         self._projectors = [name for name in filenames if is_mmproj(name)]
-        self._weights = _first_shards(filter(is_weights, filenames), known)
-        self.models = tuple(_first_shards(prefer_whole_models(filenames), known))
-        self._by_file = _index(self._weights, _file_spellings)
+        weights = [name for name in filenames if is_weights(name)]
+        self._primaries = {name: _primary(name, known) for name in weights}
+        primaries = (self._primaries[name] for name in prefer_whole_models(weights))
+        self.models = tuple(dict.fromkeys(primaries))
+        self._by_file = _index(weights, _file_spellings)
         self._by_quant = _index(self.models, lambda name: (tag_of(name),))
         self._by_plain_tag = _index(self.models, lambda name: (plain_tag_of(name),))
 
     def find(self, tag: str) -> str | None:
         """The model that ``tag`` means, or None. Case does not matter."""
         wanted = tag.casefold()
-        if tag in self._weights:
-            return tag
+        if tag in self._primaries:
+            return self._primaries[tag]
         if wanted in self._by_file:
-            return self._by_file[wanted]
+            return self._primaries[self._by_file[wanted]]
         if wanted == LATEST:
             return self._latest()
         return (
@@ -96,10 +98,10 @@ class Offer:
         return next((name for name, parts in folders if wanted in parts), None)
 
 
-def _first_shards(names: Iterable[str], known: set[str]) -> list[str]:
-    """``names`` with every later shard replaced by its set's first, where that is there."""
-    firsts = ((split_of(name).first, name) for name in names)
-    return list(dict.fromkeys(first if first in known else name for first, name in firsts))
+def _primary(name: str, known: set[str]) -> str:
+    """The file by which the set of ``name`` is named: its first, if that is there."""
+    first = split_of(name).first
+    return first if first in known else name
 
 
 def _file_spellings(name: str) -> tuple[str, ...]:
