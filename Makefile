@@ -39,7 +39,7 @@ wheel: $(STAMPS)/venv  ## build dist/*.whl; an old build/ would ship templates t
 	rm -rf build
 
 docs: $(STAMPS)/run  ## write docs/configuration.md anew from the settings table
-	$(BIN)/python -m llamactl.cli.settings_page > docs/configuration.md.new
+	$(BIN)/python docs/write_configuration.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 
 clean:  ## remove .venv and everything that was built

@@ -84,9 +84,6 @@ class Server:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise ServerUnreachable(f"The connection to {self.url} was cut") from error
 
-    def close(self) -> None:
-        self._session.close()
-
     def _call(
         self,
         method: str,
