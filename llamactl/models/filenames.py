@@ -35,6 +35,11 @@ class Split:
     count: int = 1
 
     @property
+    def key(self) -> tuple[str, int]:
+        """What all files of one set share, and no other file has."""
+        return (self.prefix, self.count) if self.count > 1 else (self.filename, 1)
+
+    @property
     def first(self) -> str:
         """The name of the set's first file, by which llama.cpp loads all of it."""
         return self.filename if self.count == 1 else self._name(1)

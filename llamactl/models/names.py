@@ -57,10 +57,16 @@ def _is_path_part(part: str) -> bool:
         and part[-1] not in ". "
         and "\\" not in part
         and ":" not in part
-        # Control characters, lone surrogates, and the marks that turn text around in a terminal.
-        and not any(unicodedata.category(char) in {"Cc", "Cf", "Cs"} for char in part)
-        and len(part.encode("utf-8")) <= _LONGEST_PART
-        and unicodedata.is_normalized("NFC", part)
+        # No control characters, no lone surrogates, none of the marks that turn text around.
+        and len(part.encode("utf-8", "surrogatepass")) <= _LONGEST_PART
+        and ((part.isascii() and part.isprintable()) or _is_plain_unicode(part))
+    )
+
+
+def _is_plain_unicode(part: str) -> bool:
+    hidden = {"Cc", "Cf", "Cs"}
+    return unicodedata.is_normalized("NFC", part) and not any(
+        unicodedata.category(character) in hidden for character in part
     )
 
 

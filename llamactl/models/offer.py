@@ -23,14 +23,13 @@ from llamactl.models.reference import LATEST, is_tag
 class Offer:
     """The models among ``filenames``; where several fit, the first in that order counts.
 
-    A model is named by its only file, or by the first shard of its set.
+    A model is named by its only file, or by the first shard of its set that is there.
     """
 
     def __init__(self, filenames: Sequence[str]) -> None:
-        known = set(filenames)
         self._projectors = [name for name in filenames if is_mmproj(name)]
         weights = [name for name in filenames if is_weights(name)]
-        self._primaries = {name: _primary(name, known) for name in weights}
+        self._primaries = _primaries(weights)
         primaries = (self._primaries[name] for name in prefer_whole_models(weights))
         self.models = tuple(dict.fromkeys(primaries))
         self._by_file = _index(weights, _file_spellings)
@@ -98,10 +97,14 @@ class Offer:
         return next((name for name, parts in folders if wanted in parts), None)
 
 
-def _primary(name: str, known: set[str]) -> str:
-    """The file by which the set of ``name`` is named: its first, if that is there."""
-    first = split_of(name).first
-    return first if first in known else name
+def _primaries(names: Sequence[str]) -> dict[str, str]:
+    """For every file the one by which its set is named."""
+    splits = [split_of(name) for name in names]
+    lowest: dict[tuple[str, int], tuple[int, str]] = {}
+    for split in splits:
+        place = (split.index, split.filename)
+        lowest[split.key] = min(place, lowest.get(split.key, place))
+    return {split.filename: lowest[split.key][1] for split in splits}
 
 
 def _file_spellings(name: str) -> tuple[str, ...]:
