@@ -1,0 +1,43 @@
+"""What the hub says of a file's whereabouts, and of a repository that a search found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llamactl.hub.urls import without_query
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """Where one file's bytes are at this moment, and what they are.
+
+    ``url`` is good for about an hour; ``headers`` are those that a request for bytes must carry
+    (the token only where the bytes come from the hub's own origin). Both are secrets, and hidden
+    from ``repr``. ``oid`` and ``size`` identify the bytes, ``etag`` is the header that said so, as
+    received. Never take the ETag of the answer that carries the bytes for a digest: on the hub's
+    CDN it looks like one and is none.
+    """
+
+    url: str = field(repr=False)
+    size: int
+    oid: str
+    etag: str
+    commit: str
+    headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def shown_url(self) -> str:
+        """The address without its signature, for logs."""
+        return without_query(self.url)
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """A repository that a search found; ``updated`` is in unix seconds."""
+
+    repo_id: str
+    downloads: int
+    likes: int
+    updated: float | None
+    gated: bool
