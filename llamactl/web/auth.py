@@ -113,7 +113,11 @@ def _remember(found: Principal) -> Principal:
 
 
 def _refuse_foreign_pages() -> None:
-    # Without keys nothing but the browser's own word tells our pages from a stranger's.
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    if request.method not in {"GET", "HEAD", "OPTIONS"} and site not in {"same-origin", "none"}:
+    # Without keys, only the browser's own word tells our pages and programs from strangers' pages.
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return
+    origin = request.headers.get("Origin")
+    same_host = origin is None or origin.partition("://")[2] == request.host
+    site = request.headers.get("Sec-Fetch-Site", "same-origin" if same_host else "cross-site")
+    if site not in {"same-origin", "none"}:
         raise PermissionDenied("A page of another site may not change anything here")

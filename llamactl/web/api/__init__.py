@@ -1,10 +1,10 @@
-"""The management API, ``/api/v1``: everything behind it wants a management key."""
+"""The management API, ``/api/v1``: everything in it wants a management key."""
 
 from __future__ import annotations
 
 from flask import Blueprint
 
-from llamactl.web.api import instances, keys, models, system
+from llamactl.web.api import instances, keys, models, openapi, system
 from llamactl.web.auth import authenticate_management
 
 
@@ -18,7 +18,7 @@ def blueprints() -> list[Blueprint]:
     api.register_blueprint(instances.blueprint, url_prefix="/instances")
     api.register_blueprint(system.blueprint)
     api.register_blueprint(keys.blueprint)
-    return [api]
+    return [api, openapi.blueprint]
 
 
 def _let_in() -> None:

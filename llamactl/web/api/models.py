@@ -8,6 +8,7 @@ from llamactl.downloads.snapshots import job_json
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
+from llamactl.web.actions import delete_cached
 from llamactl.web.answers import empty_answer, json_answer
 from llamactl.web.api.routing import route
 from llamactl.web.forms import DeleteModelsQuery, DownloadRequest
@@ -100,5 +101,5 @@ def list_models() -> Response:
 )
 def delete_models(query: DeleteModelsQuery) -> Response:
     """Delete a cached tag, or every tag of a repository; files that others need stay."""
-    services().cache.delete(query.repo, query.tag)
+    delete_cached(query.repo, query.tag)
     return empty_answer()

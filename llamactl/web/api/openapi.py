@@ -1,0 +1,134 @@
+"""``/openapi.json``: what the application answers to, read from its own route table.
+
+Paths, methods and variables come from the URL map; bodies and queries from the forms that check
+them. What is written here by hand is only what the code cannot say of itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app
+from werkzeug.routing import Rule
+
+from llamactl.web import schema
+from llamactl.web.answers import json_answer
+from llamactl.web.api.routing import OPERATIONS, Operation
+
+blueprint = Blueprint("openapi", __name__)
+
+PREFIXES = ("/api/v1", "/v1", "/llama-cpp", "/healthz", "/metrics")
+WITHOUT_KEY = ("/healthz",)
+INTRODUCTION = (
+    "Management (/api/v1) wants a management key; inference (/v1, /llama-cpp) takes an inference "
+    "key as well."
+)
+_VARIABLE = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
+
+
+@blueprint.get("/openapi.json")
+def show() -> Response:
+    """Describe the interface of this server."""
+    return json_answer(document(current_app))
+
+
+def document(app: Flask) -> dict[str, object]:
+    """The OpenAPI 3.1 document of an application's machine-read routes."""
+    paths: dict[str, dict[str, object]] = {}
+    for rule, method in _operations(app):
+        path = _VARIABLE.sub(r"{\1}", rule.rule)
+        view = app.view_functions[rule.endpoint]
+        paths.setdefault(path, {})[method.lower()] = _described(rule, method, view)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "llamactl", "version": "1", "description": INTRODUCTION},
+        "security": [{"bearer": []}, {"header": []}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+            "schemas": {"ManagementError": MANAGEMENT_ERROR, "InferenceError": INFERENCE_ERROR},
+        },
+    }
+
+
+MANAGEMENT_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "string", "description": "A stable word, in snake_case."},
+        "details": {"type": "string", "description": "What is wrong, and what to do about it."},
+    },
+    "required": ["error", "details"],
+}
+INFERENCE_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "code": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "code", "param"],
+        }
+    },
+    "required": ["error"],
+}
+
+
+def _operations(app: Flask) -> Iterator[tuple[Rule, str]]:
+    for rule in app.url_map.iter_rules():
+        if any(rule.rule == each or rule.rule.startswith(each + "/") for each in PREFIXES):
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                yield rule, method
+
+
+def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, object]:
+    summary = (inspect.getdoc(view) or rule.endpoint).partition("\n\n")[0].replace("\n", " ")
+    known = OPERATIONS.get(view, Operation(summary, None, None, {200: "Done"}))
+    variables = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in sorted(rule.arguments)
+    ]
+    queries = schema.query_parameters(known.query) if known.query else []
+    described: dict[str, object] = {
+        "summary": known.summary,
+        "operationId": f"{rule.endpoint}.{method.lower()}",
+        "parameters": [*variables, *queries],
+        "responses": _responses(rule, known),
+    }
+    if known.body is not None:
+        content = {"application/json": {"schema": schema.json_schema(known.body)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if rule.rule in WITHOUT_KEY:
+        described["security"] = []
+    return described
+
+
+def _responses(rule: Rule, known: Operation) -> dict[str, object]:
+    answers = dict(known.answers)
+    if rule.rule not in WITHOUT_KEY:
+        answers.setdefault(401, "No key, or a wrong one")
+        answers.setdefault(403, "The key does not open this")
+    if known.body is not None or known.query is not None:
+        answers.setdefault(400, "The request does not have the form described here")
+    if known.body is not None:
+        answers.setdefault(413, "The body is too large")
+        answers.setdefault(415, "The body is not application/json")
+    kind = "ManagementError" if rule.rule.startswith("/api") else "InferenceError"
+    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
+    return {
+        str(status): {
+            "description": answers[status] or HTTPStatus(status).phrase,
+            **({"content": error} if status >= 400 else {}),
+        }
+        for status in sorted(answers)
+    }

@@ -1,0 +1,33 @@
+"""The server itself: its version, its configuration, the one node that it is."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from llamactl import __version__
+from llamactl.web import services
+from llamactl.web.answers import json_answer
+from llamactl.web.api.routing import route
+from llamactl.web.config_shown import config_json
+
+blueprint = Blueprint("system", __name__)
+
+NODE = "main"
+
+
+@route(blueprint, "GET", "/version", answers={200: "The version"})
+def show_version() -> Response:
+    """Show which llamactl this is, and since when it runs."""
+    return json_answer({"version": __version__, "started_at": int(services().started_at)})
+
+
+@route(blueprint, "GET", "/config", answers={200: "Every setting, secrets masked"})
+def show_config() -> Response:
+    """Show the configuration in use."""
+    return json_answer(config_json(services().config))
+
+
+@route(blueprint, "GET", "/nodes", answers={200: "This node by its name"})
+def list_nodes() -> Response:
+    """Show the machines that run instances: this one."""
+    return json_answer({NODE: {"address": request.host_url.rstrip("/")}})

@@ -1,0 +1,72 @@
+"""The configuration in use, as it may be shown: without anything secret."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from llamactl.config import Config
+from llamactl.secret import Secret
+
+MASK = "***"
+#: Flags of llama-server whose value opens something.
+SECRET_FLAGS = ("--api-key", "--hf-token", "-hft")
+
+
+def config_json(config: Config) -> dict[str, object]:
+    """Every setting under its name in the configuration file; what is secret is ``***``."""
+    shown = {name: _shown(value) for name, value in _fields(config).items()}
+    llama_cpp = {
+        **_section(shown.pop("llama_cpp")),
+        # What an environment variable is for cannot be known, so none of their values is shown.
+        "environment": dict.fromkeys(config.llama_cpp.environment, MASK),
+        "args": _masked_arguments(config.llama_cpp.args),
+    }
+    hub = {**_section(shown.pop("hub")), "endpoint": _without_password(config.hub.endpoint)}
+    return {**shown, "backends": {"llama-cpp": llama_cpp}, "hub": hub}
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Secret):
+        return MASK
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _shown(item) for name, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        return {name: _shown(item) for name, item in _fields(value).items()}
+    return value
+
+
+def _fields(value: object) -> dict[str, object]:
+    assert dataclasses.is_dataclass(value)
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _section(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
+    shown: list[str] = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if shown and shown[-1] in SECRET_FLAGS:
+            shown.append(MASK)
+        elif equals and name in SECRET_FLAGS:
+            shown.append(f"{name}={MASK}")
+        else:
+            shown.append(argument)
+    return shown
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None and parts.username is None:
+        return url
+    return parts._replace(netloc=f"{MASK}@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -1,0 +1,371 @@
+"""Instances by REST: the rows of the contract, over a real supervisor and fake llama-servers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.fakes.fake_hub import FakeHub, seeded_bytes
+from tests.web.conftest import PATIENCE, Instances, Models
+
+FIELDS = {
+    "id", "name", "status", "created", "options", "port", "pid", "health", "restarts", "exit_code",
+    "error", "in_flight", "last_used",
+}  # fmt: skip
+ODD_NAMES = [
+    "new", "NEW-is-fine-but-%20", "-x", ".x", "_x", "..", ".", "%2e%2e", "a%0A", "%0Aa", "a%00",
+    "a%20b", "a;b", "ä", "a\u200bb", "x" * 51, "x" * 5000, "a%5Cb", "a:b", "%7E", "a*b",
+]  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A file that passes for a model wherever nobody loads it."""
+    path = tmp_path / "models" / "m.gguf"
+    path.parent.mkdir()
+    path.write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + bytes(16))
+    return path
+
+
+def test_a_new_instance_is_stopped_and_has_every_field(instances: Instances, model: Path) -> None:
+    before = time.time()
+    answer = instances.create("one", backend_options={"model": str(model)})
+    told = answer.get_json()
+    assert answer.status_code == 201
+    assert set(told) == FIELDS
+    assert (told["name"], told["status"], told["port"], told["pid"]) == (
+        "one",
+        "stopped",
+        None,
+        None,
+    )
+    assert (told["restarts"], told["exit_code"], told["error"]) == (0, None, None)
+    assert before - 1 <= told["created"] <= time.time() + 1
+    assert isinstance(told["id"], int)
+    assert told["options"]["backend_type"] == "llama_cpp"
+    assert told["options"]["backend_options"]["model"] == str(model)
+    assert instances.get("one") == told
+
+
+def test_instances_are_listed(instances: Instances, client: FlaskClient, model: Path) -> None:
+    assert client.get("/api/v1/instances").get_json() == []
+    for name in ("one", "two"):
+        instances.create(name, backend_options={"model": str(model)})
+    for path in ("/api/v1/instances", "/api/v1/instances/"):
+        listed = client.get(path).get_json()
+        assert sorted(each["name"] for each in listed) == ["one", "two"]
+        assert all(set(each) == FIELDS for each in listed)
+
+
+def test_a_second_instance_of_one_name_is_a_conflict(instances: Instances) -> None:
+    assert instances.create("one").status_code == 201
+    answer = instances.create("one")
+    assert (answer.status_code, answer.get_json()["error"]) == (409, "instance_exists")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_an_odd_name_is_refused(instances: Instances, client: FlaskClient, name: str) -> None:
+    answer = client.post(f"/api/v1/instances/{name}", json={})
+    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_instance_name")
+    assert len(answer.data) < 1000
+    assert client.get("/api/v1/instances").get_json() == []
+
+
+@pytest.mark.parametrize("name", ["a", "0", "x" * 50, "Llama-3.2_3B.Q4", "new2"])
+def test_a_good_name_is_taken_as_it_is(instances: Instances, name: str) -> None:
+    assert instances.create(name).get_json()["name"] == name
+
+
+@pytest.mark.parametrize("name", ["a%2Fb", "a/b", "a/b/c"])
+def test_a_name_with_a_slash_is_no_address(client: FlaskClient, name: str) -> None:
+    answer = client.post(f"/api/v1/instances/{name}", json={})
+    assert answer.status_code == 404
+    assert set(answer.get_json()) == {"error", "details"}
+
+
+@pytest.mark.parametrize("name", ["nobody", "..", "a%0A", "new", "x" * 51])
+@pytest.mark.parametrize(
+    ("method", "suffix"),
+    [
+        ("GET", ""), ("DELETE", ""), ("GET", "/logs"), ("GET", "/logs?follow=true"),
+        ("POST", "/start"), ("POST", "/stop"), ("POST", "/restart"), ("PUT", ""),
+    ],
+)  # fmt: skip
+def test_an_instance_that_does_not_exist_is_a_404(
+    client: FlaskClient, method: str, suffix: str, name: str
+) -> None:
+    body = {"json": {}} if method == "PUT" else {}
+    answer = client.open(f"/api/v1/instances/{name}{suffix}", method=method, **body)
+    assert (answer.status_code, answer.get_json()["error"]) == (404, "instance_not_found")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"backend_options": []}, "backend_options"),
+        ({"backend_options": "model.gguf"}, "backend_options"),
+        ({"backend_options": {"model": 17}}, "model"),
+        ({"backend_options": {"ctx_size": "many"}}, "ctx_size"),
+        ({"auto_restart": "yes"}, "auto_restart"),
+        ({"max_restarts": -1}, "max_restarts"),
+        ({"max_restarts": 1.5}, "max_restarts"),
+        ({"restart_delay": "soon"}, "restart_delay"),
+        ({"idle_timeout": "1h"}, "idle_timeout"),
+        ({"idle_timeout": -1}, "idle_timeout"),
+        ({"on_demand_start": 1}, "on_demand_start"),
+        ({"aliases": "one"}, "aliases"),
+        ({"aliases": [1]}, "aliases"),
+        ({"environment": {"A": 1}}, "environment"),
+        ({"environment": ["A=1"]}, "environment"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    instances: Instances, client: FlaskClient, options: dict[str, object], field: str
+) -> None:
+    answer = instances.create("one", **options)
+    told = answer.get_json()
+    assert (answer.status_code, told["error"]) == (400, "invalid_request")
+    assert field in told["details"]
+    assert client.get("/api/v1/instances").get_json() == []
+
+
+@pytest.mark.parametrize("kind", ["vllm", "mlx_lm", "", "LLAMA_CPP"])
+def test_another_backend_is_refused_by_its_own_code(instances: Instances, kind: str) -> None:
+    answer = instances.create("one", backend_type=kind)
+    assert (answer.status_code, answer.get_json()["error"]) == (400, "unsupported_backend")
+
+
+def test_a_body_that_is_no_options_is_refused(client: FlaskClient) -> None:
+    path = "/api/v1/instances/one"
+    for raw in (b"", b"[]", b"{", b'{"backend_options": {"a": 1, "a": 2}}'):
+        answer = client.post(path, data=raw, content_type="application/json")
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+    assert client.post(path, data=b"{}", content_type="text/plain").status_code == 415
+
+
+def test_start_answers_at_once_and_repeats_are_no_error(instances: Instances, model: Path) -> None:
+    instances.create("one", backend_options={"model": str(model)})
+    for _ in range(2):
+        answer = instances.do("one", "start")
+        assert answer.status_code == 200
+        assert answer.get_json()["status"] in {"starting", "running"}
+    running = instances.wait("one", "running", "failed")
+    assert running["status"] == "running"
+    assert 21500 <= running["port"] <= 21999
+    assert running["pid"] > 0
+    for _ in range(2):
+        answer = instances.do("one", "stop")
+        assert answer.status_code == 200
+        assert answer.get_json()["status"] in {"stopping", "stopped"}
+    stopped = instances.wait("one", "stopped")
+    assert (stopped["port"], stopped["pid"]) == (None, None)
+
+
+def test_with_wait_the_answer_comes_when_it_is_there(instances: Instances, model: Path) -> None:
+    instances.create("one", backend_options={"model": str(model)})
+    started = instances.do("one", "start", wait=PATIENCE)
+    assert (started.status_code, started.get_json()["status"]) == (200, "running")
+    restarted = instances.do("one", "restart", wait=PATIENCE)
+    assert (restarted.status_code, restarted.get_json()["status"]) == (200, "running")
+    assert restarted.get_json()["pid"] != started.get_json()["pid"]
+    stopped = instances.do("one", "stop", wait=PATIENCE)
+    assert (stopped.status_code, stopped.get_json()["status"]) == (200, "stopped")
+
+
+@pytest.mark.parametrize("wait", ["-1", "nan", "inf", "soon", "1e9", ""])
+def test_a_wait_that_is_no_time_is_refused(instances: Instances, wait: str) -> None:
+    instances.create("one")
+    path = f"{instances.base}/one/start?wait={wait}"
+    answer = instances.client.post(path)
+    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+    assert instances.get("one")["status"] == "stopped"
+
+
+def test_a_start_that_fails_is_a_503_with_the_last_log_lines(
+    instances: Instances, model: Path
+) -> None:
+    instances.create(
+        "one",
+        backend_options={"model": str(model)},
+        environment={"FAKE_LLAMA": "--fake-fail 'error loading model: out of luck'"},
+        max_restarts=0,
+    )
+    answer = instances.do("one", "start", wait=PATIENCE)
+    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
+    assert "out of luck" in answer.get_json()["details"]
+    failed = instances.get("one")
+    assert (failed["status"], failed["exit_code"]) == ("failed", 1)
+    assert failed["error"]
+
+
+def test_a_model_that_does_not_exist_fails_by_name(instances: Instances, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere" / "m.gguf"
+    instances.create("one", backend_options={"model": str(missing)})
+    answer = instances.do("one", "start", wait=PATIENCE)
+    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
+    assert str(missing) in answer.get_json()["details"]
+
+
+def test_a_reference_that_is_not_cached_fails_by_name(instances: Instances) -> None:
+    instances.create("one", backend_options={"model": "org/name:Q4_K_M"})
+    answer = instances.do("one", "start", wait=PATIENCE)
+    assert answer.status_code in {404, 503}
+    assert "org/name" in answer.get_json()["details"]
+
+
+def test_a_cached_model_is_started_by_its_reference_and_in_use_while_it_runs(
+    instances: Instances, models: Models, hub: FakeHub
+) -> None:
+    hub.add_repo("org/small-GGUF", {"small-Q4_K_M.gguf": b"GGUF" + seeded_bytes(50_000, 1)})
+    path = models.fetch("org/small-GGUF:Q4_K_M")["model_path"]
+    instances.create("one", backend_options={"model": "org/small-GGUF:Q4_K_M"})
+    instances.create("two", backend_options={"model": path})
+    for name in ("one", "two"):
+        assert instances.do(name, "start", wait=PATIENCE).get_json()["status"] == "running"
+        answer = models.delete("org/small-GGUF")
+        assert (answer.status_code, answer.get_json()["error"]) == (409, "model_in_use")
+        assert name in answer.get_json()["details"]
+        instances.do(name, "stop", wait=PATIENCE)
+    assert models.delete("org/small-GGUF").status_code == 204
+
+
+def test_put_replaces_the_options_and_restarts_what_ran(instances: Instances, model: Path) -> None:
+    instances.create("one", backend_options={"model": str(model)}, aliases=["first"])
+    first = instances.do("one", "start", wait=PATIENCE).get_json()
+    body = {"backend_options": {"model": str(model), "ctx_size": 512}}
+    answer = instances.client.put(f"{instances.base}/one", json=body)
+    assert answer.status_code == 200
+    assert answer.get_json()["options"]["backend_options"]["ctx_size"] == 512
+    assert not answer.get_json()["options"]["aliases"]
+    deadline = time.monotonic() + PATIENCE
+    while (now := instances.get("one"))["pid"] in (first["pid"], None):
+        assert time.monotonic() < deadline, now
+        time.sleep(0.01)
+    assert instances.wait("one", "running")["id"] == first["id"]
+
+
+def test_put_leaves_a_stopped_instance_stopped(instances: Instances, model: Path) -> None:
+    instances.create("one")
+    answer = instances.client.put(
+        f"{instances.base}/one", json={"backend_options": {"model": str(model)}}
+    )
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "stopped")
+
+
+def test_a_running_instance_is_not_deleted_and_a_stopped_one_is(
+    instances: Instances, client: FlaskClient, model: Path
+) -> None:
+    instances.create("one", backend_options={"model": str(model)})
+    instances.do("one", "start", wait=PATIENCE)
+    answer = client.delete(f"{instances.base}/one")
+    assert (answer.status_code, answer.get_json()["error"]) == (409, "instance_running")
+    instances.do("one", "stop", wait=PATIENCE)
+    answer = client.delete(f"{instances.base}/one")
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert client.get(f"{instances.base}/one").status_code == 404
+
+
+def test_an_instance_of_the_same_name_has_another_id(instances: Instances) -> None:
+    first = instances.create("one").get_json()["id"]
+    instances.client.delete(f"{instances.base}/one")
+    assert instances.create("one").get_json()["id"] != first
+
+
+def test_logs_are_plain_text_and_lines_takes_the_last(
+    instances: Instances, client: FlaskClient, model: Path
+) -> None:
+    text = "<b>alpha</b>\\nbeta\\ngamma"
+    instances.create(
+        "one",
+        backend_options={"model": str(model)},
+        environment={"FAKE_LLAMA": f"--fake-print '{text}'"},
+    )
+    assert client.get(f"{instances.base}/one/logs").status_code == 200
+    instances.do("one", "start", wait=PATIENCE)
+    instances.do("one", "stop", wait=PATIENCE)
+    everything = client.get(f"{instances.base}/one/logs")
+    assert everything.mimetype == "text/plain"
+    assert everything.headers["X-Content-Type-Options"] == "nosniff"
+    assert "<b>alpha</b>" in everything.text
+    for lines in (1, 2):
+        last = client.get(f"{instances.base}/one/logs?lines={lines}").text
+        assert last.splitlines() == everything.text.splitlines()[-lines:]
+    assert client.get(f"{instances.base}/one/logs?lines=0").text == everything.text
+
+
+@pytest.mark.parametrize("query", ["lines=-1", "lines=x", "lines=1.5", "follow=perhaps", "tail=3"])
+def test_a_wrong_question_for_logs_is_refused(
+    instances: Instances, client: FlaskClient, query: str
+) -> None:
+    instances.create("one")
+    answer = client.get(f"{instances.base}/one/logs?{query}")
+    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+
+
+def test_followed_logs_come_as_events_while_they_are_written(
+    instances: Instances, client: FlaskClient, model: Path
+) -> None:
+    instances.create(
+        "one",
+        backend_options={"model": str(model)},
+        environment={"FAKE_LLAMA": "--fake-print unmistakable"},
+    )
+    answer = client.get(f"{instances.base}/one/logs?follow=true", buffered=False)
+    assert answer.mimetype == "text/event-stream"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    instances.do("one", "start")
+    received = b""
+    for chunk in answer.response:
+        assert isinstance(chunk, bytes)
+        received += chunk
+        if b"unmistakable" in received:
+            break
+    answer.close()
+    assert b"data: " in received
+
+
+class TestLimits:
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {
+            "instances.max_running_instances": 1,
+            "instances.max_instances": 2,
+            "instances.enable_lru_eviction": False,
+        }
+
+    def test_no_room_to_run_is_a_conflict(self, instances: Instances, model: Path) -> None:
+        for name in ("one", "two"):
+            instances.create(name, backend_options={"model": str(model)})
+        instances.do("one", "start", wait=PATIENCE)
+        answer = instances.do("two", "start", wait=PATIENCE)
+        assert (answer.status_code, answer.get_json()["error"]) == (409, "max_instances_reached")
+        assert instances.do("one", "start").status_code == 200
+
+    def test_no_room_to_exist_is_a_conflict(self, instances: Instances) -> None:
+        assert [instances.create(name).status_code for name in ("a", "b", "c")] == [201, 201, 409]
+
+
+def test_options_come_back_from_a_command_line(client: FlaskClient) -> None:
+    answer = client.post(
+        "/api/v1/backends/llama-cpp/parse-command",
+        json={"command": "llama-server -m ~/models/m.gguf -c 4096 -ngl 99 --flash-attn on"},
+    )
+    told = answer.get_json()
+    assert answer.status_code == 200
+    assert told["backend_type"] == "llama_cpp"
+    options = told["backend_options"]
+    assert options["model"] == "~/models/m.gguf"
+    assert (options["ctx_size"], options["gpu_layers"]) == (4096, 99)
+
+
+@pytest.mark.parametrize("command", ["", 'llama-server -m "unclosed', 17, "vllm serve x"])
+def test_a_command_that_is_none_of_llama_server_is_refused(
+    client: FlaskClient, command: object
+) -> None:
+    answer = client.post("/api/v1/backends/llama-cpp/parse-command", json={"command": command})
+    assert answer.status_code == 400
+    assert "command" in answer.get_json()["details"]

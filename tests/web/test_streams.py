@@ -1,0 +1,80 @@
+"""What a program writes becomes events: every line one, nothing lost, nothing unbounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from llamactl.web.streams import LONGEST_LINE, PULSE, event_answer, event_stream
+
+
+def lines_of(stream: bytes) -> list[str]:
+    """What a reader of server-sent events gets, by the letter of their specification."""
+    events: list[str] = []
+    data: list[str] = []
+    for line in stream.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            events.append("\n".join(data))
+            data = []
+    return events
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"),
+    [
+        ([b"one\ntwo\n"], ["one", "two"]),
+        ([b"o", b"ne\ntw", b"o\n"], ["one", "two"]),
+        ([b"one\r\ntwo\r\n"], ["one", "two"]),
+        ([b"one\r", b"\ntwo\n"], ["one", "two"]),
+        ([b"no end"], ["no end"]),
+        ([b"\n\n"], ["", ""]),
+        (["Größe\n".encode()[:3], "Größe\n".encode()[3:]], ["Größe"]),
+        ([b"bad \xff byte\n"], ["bad \ufffd byte"]),
+        ([b"10%\r20%\r30%\n"], ["10%\n20%\n30%"]),
+        ([b"data: x\nevent: y\n"], ["data: x", "event: y"]),
+        ([], []),
+    ],
+)
+def test_each_line_is_one_event_however_the_bytes_are_cut(
+    chunks: list[bytes], lines: list[str]
+) -> None:
+    assert lines_of(b"".join(event_stream(chunks))) == lines
+
+
+def test_an_empty_chunk_is_a_pulse_that_readers_ignore() -> None:
+    sent = list(event_stream([b"a", b"", b"b\n"]))
+    assert sent == [PULSE, b"data: ab\n\n"]
+
+
+def test_a_line_without_end_is_broken_instead_of_kept() -> None:
+    piece = b"x" * 1000
+    sent = [len(part) for part in event_stream([piece] * 100)]
+    assert max(sent) < 2 * LONGEST_LINE
+    received = lines_of(b"".join(event_stream([piece] * 100)))
+    assert "".join(received) == "x" * 100_000
+
+
+def test_what_feeds_the_stream_is_closed_when_the_reader_leaves() -> None:
+    closed = []
+
+    def feed() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"line\n"
+        finally:
+            closed.append(True)
+
+    answer = event_answer(feed())
+    assert next(iter(answer.response)) == b"data: line\n\n"
+    answer.close()
+    assert closed == [True]
+
+
+def test_nothing_on_the_way_may_hold_a_stream_back() -> None:
+    answer = event_answer([])
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert "no-transform" in answer.headers["Cache-Control"]
+    assert answer.mimetype == "text/event-stream"
