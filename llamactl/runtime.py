@@ -57,7 +57,7 @@ class Runtime:
         self.supervisor = Supervisor(config, self.database, self._resolve_model)
         self.keys = Keys(config, self.database)
         self.sessions = Sessions(self.database)
-        self.gateway = Gateway(config, self.supervisor)
+        self.gateway = Gateway(config, self.supervisor, self.keys)
         self._lock = FileLock(config.data_dir / "worker.lock")
         self._stopping = threading.Event()
         self._hurry = threading.Event()
