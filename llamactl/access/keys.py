@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llamactl.access.management import management_secrets
-from llamactl.access.throttle import Throttle
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import InvalidKey, InvalidRequest, KeyNotFound
@@ -111,7 +110,6 @@ class Keys:
         self._management: tuple[bytes, ...] = ()
         self._latest = 0.0
         self._flushed = time.monotonic()
-        self._throttle = Throttle()
         self._on_delete: list[Callable[[int], None]] = []
 
     def start(self) -> None:
@@ -127,21 +125,8 @@ class Keys:
         """Have ``callback`` called with the id of each key that is deleted, after it is void."""
         self._on_delete.append(callback)
 
-    def authenticate(self, presented: str, address: str = "") -> Principal:
-        """Who holds this key.
-
-        Raises ``InvalidKey``, or ``TooManyRequests`` after too many wrong keys from ``address``;
-        a right key is never slowed.
-        """
-        try:
-            return self._holder(presented)
-        except InvalidKey:
-            if address:
-                self._throttle.check(address)
-                self._throttle.failed(address)
-            raise
-
-    def _holder(self, presented: str) -> Principal:
+    def authenticate(self, presented: str) -> Principal:
+        """Who holds this key. Raises ``InvalidKey``."""
         if len(presented) > _MAXIMUM_KEY or not presented.isascii():
             raise _invalid()
         digest = _digest(presented)

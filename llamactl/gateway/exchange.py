@@ -1,0 +1,159 @@
+"""One request to an instance over a connection of its own, which anyone may cut.
+
+Every wait is on both sockets: an instance that is silent does not hide a client that left. Only the
+thread of the request reads, writes and closes; other threads ``cut``, which wakes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+
+from llamactl.errors import UpstreamGone
+from llamactl.gateway.client import Client
+from llamactl.gateway.headers import Headers
+from llamactl.gateway.wire import Framing, Head, Malformed, framing_of, request_head, split_head
+
+CONNECT_SECONDS = 3.0
+#: A client that has room at all has room for this much: writing it never blocks.
+_READ_SIZE = 16 * 1024
+
+
+class ClientGone(Exception):
+    """The client left, or takes nothing any more; nobody is there to be told."""
+
+
+class Cut(Exception):
+    """Another thread ended this request."""
+
+
+class Exchange:
+    """A request and its answer. Not for two threads, but for ``cut``.
+
+    Every method may raise ``ClientGone``, ``Cut`` or ``UpstreamGone``.
+    """
+
+    def __init__(self, host: str, port: int, client: Client, read_timeout: float) -> None:
+        self._client = client
+        self._read_timeout = read_timeout
+        self._cut = False
+        self._framing: Framing | None = None
+        self._waiting = b""
+        self._events = 0
+        self._lock = threading.Lock()
+        self.length: int | None = None
+        try:
+            self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
+        except OSError as error:
+            raise UpstreamGone(f"The instance does not answer: {error.strerror or error}") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._client_fd = client.watch(self._poll)
+
+    def send(self, method: str, target: str, headers: Headers, body: bytes) -> Head:
+        """Send the request and wait for the answer's head, however long the prefill takes."""
+        self._write(request_head(method, target, headers) + body)
+        received = b""
+        try:
+            while (split := split_head(received)) is None:
+                data = self._receive()
+                if not data:
+                    raise UpstreamGone("The instance closed the connection before it answered")
+                received += data
+            head, rest = split
+            self._framing, self.length = framing_of(method, head)
+            self._waiting = self._framing.feed(rest)
+        except Malformed as error:
+            raise UpstreamGone(f"The instance sent a broken answer: {error}") from error
+        return head
+
+    def ready(self) -> bytes:
+        """The part of the body that came with the head; may be empty."""
+        waiting, self._waiting = self._waiting, b""
+        return waiting
+
+    def read(self) -> bytes:
+        """The next part of the body as it comes; empty at its clean end."""
+        framing = self._framing
+        if framing is None:
+            return b""
+        while not framing.done:
+            data = self._receive()
+            if not data:
+                if framing.whole_at_end():
+                    return b""
+                raise UpstreamGone("The instance stopped in the middle of its answer")
+            try:
+                payload = framing.feed(data)
+            except Malformed as error:
+                raise UpstreamGone(f"The instance sent a broken answer: {error}") from error
+            if payload:
+                return payload
+        return b""
+
+    def cut(self) -> None:
+        """End the exchange from any thread; whoever waits in it gets ``Cut``."""
+        self._cut = True
+        # Under the lock, so that the descriptor is not another connection's by now.
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Drop the connection, which ends a generation that still runs."""
+        with self._lock:
+            self._socket.close()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            ready = self._wait(select.POLLIN | select.POLLOUT)
+            if ready & ~select.POLLOUT:
+                # It answers before it has read everything, or it is gone: its answer tells.
+                return
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+
+    def _receive(self) -> bytes:
+        while True:
+            self._wait(select.POLLIN)
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            # A cut looks like the instance's end, and is none.
+            self._raise_if_cut()
+            return data
+
+    def _wait(self, events: int) -> int:
+        """Wait until the instance's socket is ready for one of ``events``; which it is."""
+        mine = self._socket.fileno()
+        if events != self._events:
+            self._poll.register(mine, events)
+            self._events = events
+        deadline = time.monotonic() + self._read_timeout
+        while True:
+            self._raise_if_cut()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise UpstreamGone(f"The instance sent nothing for {self._read_timeout:g} seconds")
+            ready = dict(self._poll.poll(left * 1000))
+            if self._client_fd in ready:
+                if self._client.left(ready[self._client_fd]):
+                    raise ClientGone
+                self._client_fd = self._client.watch(self._poll)
+            if mine in ready:
+                return ready[mine]
+
+    def _raise_if_cut(self) -> None:
+        if self._cut:
+            raise Cut

@@ -1,0 +1,241 @@
+"""One inference request from its admission to the last byte of its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from llamactl.access.keys import Principal
+from llamactl.config import Config
+from llamactl.errors import InstanceNotRunning, Interrupted, LlamactlError, UpstreamGone
+from llamactl.gateway import headers as rules
+from llamactl.gateway.admission import Admission
+from llamactl.gateway.client import Client
+from llamactl.gateway.events import error_event
+from llamactl.gateway.exchange import ClientGone, Cut, Exchange
+from llamactl.gateway.usage import Usage, usage_in
+from llamactl.instances.supervisor import InstanceSnapshot, Lease, Supervisor
+
+log = logging.getLogger(__name__)
+
+#: The last pieces of an answer, in which its token counts are.
+_TAIL_PIECES = 4
+_TAIL_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Call:
+    """What to ask of an instance. ``wakes``: whether a stopped one is started for it."""
+
+    instance: InstanceSnapshot
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    wakes: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. ``body`` is read once; breaking off ends the generation."""
+
+    status: int
+    headers: rules.Headers
+    body: Iterator[bytes]
+
+
+class Passage:
+    """Holds a place, a lease and a connection, and gives each back exactly once.
+
+    As a context it closes itself at the end of the block, unless an answer was handed out: then
+    whoever took it calls ``close`` once the answer has left, whole or not.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        supervisor: Supervisor,
+        admission: Admission,
+        principal: Principal,
+        client: Client,
+        on_close: Callable[[Passage], None],
+    ) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._admission = admission
+        self._on_close = on_close
+        self._client = client
+        self._held = contextlib.ExitStack()
+        self._lock = threading.Lock()
+        self._exchange: Exchange | None = None
+        self._cut_by: LlamactlError | None = None
+        self._answered = False
+        self._closed = False
+        self._tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
+        self.principal = principal
+        self.instance = ""
+        self.result = ""
+        self.started = time.monotonic()
+        self.first_byte: float | None = None
+
+    def __enter__(self) -> Passage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, LlamactlError):
+            self.result = error.code
+        elif error is not None:
+            self.result = "client_gone" if isinstance(error, ClientGone) else "internal_error"
+        if error is not None or not self._answered:
+            self.close()
+
+    def forward(self, call: Call) -> Answer:
+        """Wait for the instance, send the call, and hand out the answer once its head is there.
+
+        Raises ``ClientGone`` when nobody waits any more, and whatever a lease raises.
+        """
+        self.instance = call.instance.name
+        lease = self._lease(call)
+        try:
+            exchange = self._open(lease)
+            head = exchange.send(
+                call.method,
+                call.target,
+                rules.to_instance(
+                    call.headers,
+                    f"{lease.host}:{lease.port}",
+                    lease.api_key.reveal(),
+                    len(call.body),
+                ),
+                call.body,
+            )
+        except Cut:
+            raise self._cut_reason() from None
+        if head.status == 401:
+            raise UpstreamGone("The instance does not know llamactl's key for it")
+        self.result = str(head.status)
+        self._answered = True
+        return Answer(
+            head.status,
+            rules.to_client(head.headers, exchange.length),
+            self._body(exchange, call.target, rules.is_event_stream(head.headers)),
+        )
+
+    def cut(self, error: LlamactlError) -> None:
+        """End the request from another thread; its client is told ``error``."""
+        with self._lock:
+            self._cut_by = self._cut_by or error
+            exchange = self._exchange
+        if exchange is not None:
+            exchange.cut()
+
+    def close(self) -> None:
+        """Give everything back; a second time changes nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        try:
+            self._held.close()
+        finally:
+            self._on_close(self)
+
+    def usage(self) -> Usage:
+        """What the answer so far says that it cost."""
+        return usage_in(b"".join(self._tail)[-_TAIL_BYTES:])
+
+    def _lease(self, call: Call) -> Lease:
+        if not call.wakes and call.instance.status != "running":
+            raise InstanceNotRunning(
+                f"{call.instance.name} is {call.instance.status}", hint="Start it first."
+            )
+        with contextlib.ExitStack() as waiting:
+            if call.instance.status != "running":
+                waiting.enter_context(self._admission.waiting_for(call.instance.id))
+            try:
+                return self._held.enter_context(
+                    self._supervisor.lease(
+                        call.instance.name,
+                        timeout=self._config.instances.on_demand_start_timeout,
+                        cancelled=self._is_over,
+                    )
+                )
+            except Interrupted:
+                if self._cut_by is not None:
+                    raise self._cut_by from None
+                raise ClientGone from None
+
+    def _open(self, lease: Lease) -> Exchange:
+        timeout = self._config.gateway.read_timeout
+        exchange = Exchange(lease.host, lease.port, self._client, timeout)
+        self._held.callback(exchange.close)
+        with self._lock:
+            self._exchange = exchange
+            if self._cut_by is not None:
+                exchange.cut()
+        return exchange
+
+    def _is_over(self) -> bool:
+        return self._cut_by is not None or self._client.gone()
+
+    def _cut_reason(self) -> LlamactlError:
+        return self._cut_by or UpstreamGone("The request was ended")
+
+    def _body(self, exchange: Exchange, target: str, is_stream: bool) -> Iterator[bytes]:
+        try:
+            # An empty first piece makes the web server send the headers now, not with the first
+            # token.
+            piece = exchange.ready()
+            yield self._noted(piece)
+            while piece := exchange.read():
+                if not self._client.takes_more():
+                    raise ClientGone
+                yield self._noted(piece)
+        except ClientGone:
+            self.result = "client_gone"
+            raise _broken() from None
+        except (Cut, UpstreamGone) as error:
+            told = self._cut_reason() if isinstance(error, Cut) else error
+            self.result = told.code
+            log.warning("an answer of %s broke off: %s", self.instance, told.details)
+            if is_stream:
+                yield error_event(target, told, self._at_boundary())
+            self._client.hang_up()
+            raise _broken() from None
+        except GeneratorExit:
+            # The web server could not write: the client left.
+            self.result = "client_gone"
+            raise
+        finally:
+            self.close()
+
+    def _noted(self, piece: bytes) -> bytes:
+        if piece:
+            if self.first_byte is None:
+                self.first_byte = time.monotonic() - self.started
+            self._tail.append(piece)
+        return piece
+
+    def _at_boundary(self) -> bool:
+        written = b"".join(self._tail)
+        return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
+
+
+def _broken() -> ConnectionResetError:
+    """What makes the web server drop the connection, so that no answer looks whole that is not.
+
+    gunicorn takes it for a client that reset its connection: no last chunk, no trace in the log.
+    """
+    return ConnectionResetError(errno.ECONNRESET, "the answer is not whole")

@@ -1,0 +1,147 @@
+"""The gateway: inference requests on their way to an instance and back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llamactl.access.keys import Keys, Principal
+from llamactl.config import Config
+from llamactl.errors import InvalidKey, InvalidRequest, ModelNotFound, ShuttingDown
+from llamactl.gateway.admission import Admission
+from llamactl.gateway.client import Client
+from llamactl.gateway.media import remote_addresses
+from llamactl.gateway.passage import Passage
+from llamactl.gateway.routing import Body, read_form, read_json, readings
+from llamactl.gateway.statistics import InstanceStatistics, Statistics
+from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a request goes: an instance, and its body as that instance has to see it."""
+
+    instance: InstanceSnapshot
+    body: bytes
+
+
+class Gateway:
+    """Admits requests, finds their instance, and keeps count of them. Thread-safe."""
+
+    def __init__(self, config: Config, supervisor: Supervisor, keys: Keys) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._keys = keys
+        self._admission = Admission(config.gateway)
+        self._statistics = Statistics()
+        keys.on_delete(self._cut_key)
+
+    def admit(self, principal: Principal, connection: socket.socket | None) -> Passage:
+        """Let a request in, before its body is read.
+
+        ``connection`` is the client's socket where the web server shows it. Raises
+        ``TooManyRequests`` or ``ShuttingDown``.
+        """
+        passage = Passage(
+            self._config,
+            self._supervisor,
+            self._admission,
+            principal,
+            Client(connection),
+            self._close,
+        )
+        self._admission.enter(passage)
+        return passage
+
+    def read_body(self, raw: bytes, content_type: str) -> Body:
+        """Read a request's body, a form or JSON. Raises ``InvalidRequest``.
+
+        An address that llama.cpp would fetch is refused, unless ``gateway.allow_remote_media``.
+        """
+        if content_type.lower().startswith("multipart/form-data"):
+            return read_form(raw, content_type)
+        body = read_json(raw)
+        if body.value is not None and not self._config.gateway.allow_remote_media:
+            for _ in remote_addresses(body.value):
+                raise InvalidRequest(
+                    "The request names an address to fetch, which this server does not do",
+                    hint="Send the file itself as a data: URL, or set gateway.allow_remote_media.",
+                )
+        return body
+
+    def route(self, principal: Principal, body: Body) -> Route:
+        """The instance that a body's model names, among those that ``principal`` may use.
+
+        Raises ``ModelNotFound``, alike for what is unknown and for what is forbidden.
+        """
+        if body.model is None:
+            raise InvalidRequest("The request names no model", field="model")
+        for name, inner in readings(body.model):
+            instance = self._supervisor.resolve_name(name)
+            if instance is not None and principal.may_use(instance.id):
+                return Route(instance, body.raw if inner is None else body.with_model(inner))
+        raise ModelNotFound(f"There is no model {body.model!r}")
+
+    def instance(self, principal: Principal, name: str) -> InstanceSnapshot:
+        """An instance by its name. Raises ``ModelNotFound``, alike for unknown and forbidden."""
+        instance = self._supervisor.resolve_name(name)
+        if instance is None or not principal.may_use(instance.id):
+            raise ModelNotFound(f"There is no model {name!r}")
+        return instance
+
+    def models(self, principal: Principal) -> list[dict[str, object]]:
+        """What ``principal`` may name as a model, in OpenAI's form: instances and their aliases."""
+        return [
+            {
+                "id": name,
+                "object": "model",
+                "created": int(instance.created),
+                "owned_by": "llamactl",
+            }
+            for instance in self._supervisor.instances()
+            if principal.may_use(instance.id)
+            for name in (instance.name, *instance.options.aliases)
+        ]
+
+    def in_flight(self) -> int:
+        """How many requests are inside."""
+        return self._admission.count()
+
+    def statistics(self) -> Mapping[str, InstanceStatistics]:
+        """What was done since the start, by instance."""
+        return self._statistics.snapshot()
+
+    def request_stop(self) -> None:
+        """Let nobody in any more; who is inside goes on."""
+        self._admission.close()
+
+    def drain(self, seconds: float, hurry: threading.Event) -> bool:
+        """Wait until the last request has left; false if ``seconds`` or ``hurry`` came first."""
+        return self._admission.wait_until_empty(seconds, hurry)
+
+    def cut(self) -> None:
+        """End every request that is still inside; their clients are told why."""
+        self._admission.cut(lambda _: True, ShuttingDown("The server is shutting down"))
+
+    def _cut_key(self, key_id: int) -> None:
+        self._admission.cut(
+            lambda guest: guest.principal.key_id == key_id,
+            InvalidKey("The key of this request was deleted"),
+        )
+
+    def _close(self, passage: Passage) -> None:
+        self._admission.leave(passage)
+        usage = passage.usage()
+        self._statistics.record(
+            passage.instance,
+            passage.result,
+            time.monotonic() - passage.started,
+            passage.first_byte,
+            usage,
+        )
+        if passage.principal.key_id is not None:
+            self._keys.count(passage.principal.key_id, requests=1, tokens=sum(usage))
+            self._keys.flush_if_due()

@@ -1,0 +1,13 @@
+"""Inference over HTTP (``/v1``, ``/llama-cpp``), and what machines watch (``/metrics``)."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from llamactl.web import metrics
+from llamactl.web.openai import inference, native, proxy
+
+
+def blueprints() -> list[Blueprint]:
+    """The blueprints of inference, of the proxy to an instance, and of ``/metrics``."""
+    return [inference.blueprint, native.blueprint, proxy.blueprint, metrics.blueprint]

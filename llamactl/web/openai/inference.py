@@ -1,0 +1,49 @@
+"""``/v1``: what OpenAI's and Anthropic's clients call."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from llamactl.errors import ModelNotFound
+from llamactl.gateway.passage import Call, Passage
+from llamactl.gateway.paths import OPENAI_POSTS
+from llamactl.web import services
+from llamactl.web.answers import json_answer
+from llamactl.web.openai.passing import forward, headers, inference_principal, model_body
+
+blueprint = Blueprint("openai", __name__)
+
+
+def infer() -> Response:
+    """Ask the model that the body names; a stopped instance is started for it."""
+    principal = inference_principal()
+
+    def plan(_: Passage) -> Call:
+        route = services().gateway.route(principal, model_body())
+        # The rule and not the path of the request: what is asked of an instance is ours to say.
+        target = request.url_rule.rule if request.url_rule else ""
+        return Call(route.instance, "POST", target, headers(), route.body)
+
+    return forward(principal, plan)
+
+
+for _path in sorted(OPENAI_POSTS):
+    blueprint.add_url_rule(
+        f"/v1/{_path}", _path.replace("/", "-"), infer, methods=["POST"], strict_slashes=False
+    )
+
+
+@blueprint.get("/v1/models")
+def list_models() -> Response:
+    """Show what this key may use: instances and their aliases."""
+    data = services().gateway.models(inference_principal())
+    return json_answer({"object": "list", "data": data})
+
+
+@blueprint.get("/v1/models/<path:model>")
+def show_model(model: str) -> Response:
+    """Show one of the models that this key may use."""
+    for entry in services().gateway.models(inference_principal()):
+        if entry["id"] == model:
+            return json_answer(entry)
+    raise ModelNotFound(f"There is no model {model!r}")
