@@ -1,0 +1,46 @@
+"""The pages: what a person sees and presses, for browsers with a script and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Blueprint
+from werkzeug.wrappers import Response as AnyResponse
+
+from llamactl.web import browser
+from llamactl.web.pages import downloads, instances, keys, login, models, system
+from llamactl.web.pages.assets import asset_url
+from llamactl.web.texts import plain
+
+TABS = (
+    ("Models", "pages.models.index"),
+    ("Downloads", "pages.downloads.index"),
+    ("Instances", "pages.instances.index"),
+    ("Keys", "pages.keys.index"),
+    ("System", "pages.system.show"),
+)
+
+
+def blueprints() -> Sequence[Blueprint]:
+    """The login, open to everyone, and the pages behind it."""
+    pages = Blueprint("pages", __name__)
+    pages.before_request(_require_login)
+    pages.app_context_processor(_for_templates)
+    pages.app_template_filter("plain")(plain)
+    for room in (models, downloads, instances, keys, system):
+        pages.register_blueprint(room.blueprint)
+    return (login.blueprint, pages)
+
+
+def _require_login() -> AnyResponse | None:
+    return browser.to_login() if browser.needs_login() else None
+
+
+def _for_templates() -> dict[str, object]:
+    return {
+        "asset": asset_url,
+        "csrf_token": browser.csrf_token,
+        "needs_login": browser.needs_login,
+        "signed_in": lambda: browser.session() is not None,
+        "tabs": TABS,
+    }

@@ -1,0 +1,114 @@
+"""The page of models: download one, watch it come, see what is cached, delete."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from llamactl.downloads.snapshots import job_json
+from llamactl.errors import LlamactlError, ModelNotFound
+from llamactl.models.reference import ModelRef
+from llamactl.models.snapshots import cached_model_json
+from llamactl.web import services
+from llamactl.web.errors import status_of
+from llamactl.web.pages.fields import Field
+from llamactl.web.pages.live import Part, render_page
+from llamactl.web.views import (
+    CachedModelView,
+    cached_model_view,
+    cached_models_view,
+    current_jobs,
+)
+
+blueprint = Blueprint("models", __name__)
+
+
+@blueprint.get("/")
+def home() -> AnyResponse:
+    """The models are the home page."""
+    return redirect(url_for("pages.models.index"))
+
+
+@blueprint.get("/models")
+def index() -> Response:
+    """Show the downloads that run and the cached models; with ``?form=download`` the form too."""
+    if request.args.get("form") == "download":
+        return _page(_reference_field(request.args.get("repo", "")))
+    return _page(None)
+
+
+@blueprint.post("/models/download")
+def download() -> AnyResponse:
+    """Submit a download, or show the form again with what is wrong."""
+    typed = request.form.get("repo", "")
+    try:
+        services().downloads.submit(ModelRef.parse(typed.strip()))
+    except LlamactlError as error:
+        return _page(_reference_field(typed, error.details), status_of(error))
+    return redirect(url_for("pages.models.index"), 303)
+
+
+@blueprint.get("/models/delete")
+def confirm_delete() -> str:
+    """Ask whether the files of one cached tag may go."""
+    model = _find(request.args.get("repo", ""), request.args.get("tag", ""))
+    return render_template("models/delete.html", model=model, error=None)
+
+
+@blueprint.post("/models/delete")
+def delete() -> AnyResponse:
+    """Delete one cached tag."""
+    repo, tag = request.form.get("repo", ""), request.form.get("tag", "")
+    model = _find(repo, tag)
+    try:
+        services().cache.delete(repo, tag)
+    except LlamactlError as error:
+        page = render_template("models/delete.html", model=model, error=error)
+        return Response(page, status=status_of(error), mimetype="text/html")
+    return redirect(url_for("pages.models.index"), 303)
+
+
+def _page(form: Field | None, status: int = 200) -> Response:
+    return render_page(
+        "models/index.html",
+        url_for("pages.models.index"),
+        {"jobs": _jobs, "cached": _cached},
+        reload=form is None,
+        status=status,
+        form=form,
+    )
+
+
+def _jobs() -> Part:
+    jobs = [job_json(snapshot) for snapshot in services().downloads.jobs()]
+    view = current_jobs(jobs, time.time())
+    return Part("models/_jobs.html", view, view.moving)
+
+
+def _cached() -> Part:
+    models = [cached_model_json(model) for model in services().cache.list()]
+    where = str(services().config.llama_cpp.cache_dir)
+    return Part("models/_cached.html", cached_models_view(models, where, time.time()))
+
+
+def _find(repo: str, tag: str) -> CachedModelView:
+    for model in services().cache.list():
+        shown = cached_model_json(model)
+        if shown["repo"] == repo and shown["tag"] == tag:
+            return cached_model_view(shown, time.time())
+    raise ModelNotFound(f"{repo}:{tag} is not cached")
+
+
+def _reference_field(typed: str, wrong: str = "") -> Field:
+    return Field(
+        "repo",
+        "Model",
+        value=typed,
+        wrong=wrong,
+        help="org/model-name:tag. Without a tag, latest is used.",
+        placeholder="bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M",
+        required=True,
+        autofocus=True,
+    )

@@ -1,0 +1,164 @@
+"""What the web floor refuses before any view runs, and what every answer tells the browser.
+
+A page of another site must not be able to act through the browser of someone who is logged in: not
+by another name for this machine (the Host header is checked), not by a form of its own (every
+unsafe page request carries its session's token and comes from our own origin), not by a frame or a
+script (the content policy allows neither).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import SecurityError
+from werkzeug.wrappers import Response as AnyResponse
+
+from llamactl.config import Config
+from llamactl.errors import PermissionDenied
+from llamactl.web import browser, services
+from llamactl.web.proxies import FrontDoor
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Here a key in a header decides, and no cookie counts: another site's page has no such key.
+KEYED_PREFIXES = ("/api", "/v1", "/llama-cpp")
+LARGEST_FORM = 1 << 20
+A_YEAR = 365 * 86400
+
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\\,\s]+)(:[0-9]{1,5})?")
+
+
+def install(app: Flask, config: Config) -> None:
+    """Put the checks before, and the headers on, everything that the application answers."""
+    # Wrapping wsgi_app is Flask's documented way; to mypy it is a method that is overwritten.
+    app.wsgi_app = FrontDoor(app.wsgi_app, config.server)  # type: ignore[method-assign]
+    app.before_request(refuse_strange_host)
+    app.before_request(answer_preflight)
+    app.before_request(refuse_forged_form)
+    app.after_request(harden)
+    app.after_request(allow_origin)
+    app.after_request(browser.keep_guest_token)
+
+
+def refuse_strange_host() -> None:
+    """Raise ``SecurityError`` (400) unless the Host header is a name of this server.
+
+    Without this, a page whose own name is made to resolve to this machine would be same-origin
+    with it. An IP literal has no name to play that trick with.
+    """
+    match = _HOST.fullmatch(request.environ.get("HTTP_HOST", ""))
+    if match is None or not _is_ours(match["name"].lower()):
+        raise SecurityError
+
+
+def answer_preflight() -> Response | None:
+    """Answer a browser that asks whether an allowed origin's page may call ``/v1``."""
+    if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        return None
+    if not _allowed_origin():
+        return None
+    answer = Response(status=204)
+    answer.headers["Access-Control-Allow-Methods"] = "GET, POST"
+    answer.headers["Access-Control-Allow-Headers"] = (
+        request.headers.get("Access-Control-Request-Headers") or "authorization, content-type"
+    )
+    answer.headers["Access-Control-Max-Age"] = "600"
+    return answer
+
+
+def refuse_forged_form() -> AnyResponse | None:
+    """Let an unsafe request to a page pass only from a form that this server gave this browser.
+
+    Raises ``PermissionDenied``. Someone whose session has ended is sent to the login instead.
+    """
+    if request.method in SAFE_METHODS or _is_keyed() or request.routing_exception is not None:
+        return None
+    request.max_content_length = LARGEST_FORM
+    if not _comes_from_our_pages():
+        raise PermissionDenied("A page of another site may not change anything here")
+    if browser.csrf_matches(request.form.get("csrf_token")):
+        return None
+    if browser.needs_login() and request.endpoint != browser.LOGIN:
+        return browser.to_login()
+    raise PermissionDenied(
+        "This form is out of date, and nothing was changed",
+        hint="Go back, load the page again, and repeat it.",
+    )
+
+
+def harden(response: Response) -> Response:
+    """Tell the browser what it may do with this answer."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.endpoint == "static":
+        if "v" in request.args and response.status_code < 400:
+            response.headers["Cache-Control"] = f"public, max-age={A_YEAR}, immutable"
+    else:
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def allow_origin(response: Response) -> Response:
+    """Let the pages of ``server.allowed_origins``, and of nobody else, read ``/v1``."""
+    if _within("/v1") and services().config.server.allowed_origins:
+        response.vary.add("Origin")
+    origin = _allowed_origin()
+    if origin:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def _is_ours(name: str) -> bool:
+    server = services().config.server
+    if name.startswith("["):
+        return _is_address(name[1:-1])
+    known = {"localhost", server.host.lower()}
+    known.update(allowed.lower() for allowed in server.allowed_hosts)
+    return name in known or _is_address(name)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _comes_from_our_pages() -> bool:
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    # Browsers leave Sec-Fetch-Site out over plain http from another machine; Origin is there.
+    origin = request.headers.get("Origin")
+    return origin is None or origin.partition("://")[2] == request.host
+
+
+def _allowed_origin() -> str | None:
+    origin = request.headers.get("Origin")
+    if _within("/v1") and origin in services().config.server.allowed_origins:
+        return origin
+    return None
+
+
+def _is_keyed() -> bool:
+    return any(_within(prefix) for prefix in KEYED_PREFIXES)
+
+
+def _within(prefix: str) -> bool:
+    return request.path == prefix or request.path.startswith(prefix + "/")

@@ -1,0 +1,77 @@
+"""Figures and foreign text as people read them."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+# What a terminal obeys: CSI sequences, OSC strings (links, titles) up to their end, other escapes.
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]?")
+# Control characters, and those that turn the direction of text or break its lines unseen.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def size_text(size: float) -> str:
+    """Bytes in decimal units, as the hub and disks count: ``2.1 GB``."""
+    if size < 1000:
+        return f"{int(size)} B"
+    exponent = min(int(math.log10(size) // 3), len(_UNITS))
+    value = size / 1000**exponent
+    if value >= 999.5 and exponent < len(_UNITS):
+        exponent, value = exponent + 1, value / 1000
+    return (
+        f"{value:.1f} {_UNITS[exponent - 1]}"
+        if value < 99.95
+        else (f"{value:.0f} {_UNITS[exponent - 1]}")
+    )
+
+
+def duration_text(seconds: float) -> str:
+    """A span in its two largest units: ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, smaller_size, smaller_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller_size
+            return f"{whole // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
+    raise AssertionError("a whole minute has a unit")
+
+
+def ago_text(moment: float, now: float) -> str:
+    """How long ago unix seconds ``moment`` was: ``just now``, ``5 min ago``, ``3 d ago``."""
+    seconds = now - moment
+    if seconds < 60:
+        return "just now"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    raise AssertionError("a whole minute has a unit")
+
+
+def moment_text(moment: float) -> str:
+    """Unix seconds as the server's local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+def plain(text: str) -> str:
+    """Foreign text without what a terminal would obey, and with what hides made visible.
+
+    Escape sequences vanish; a carriage return, with which programs overwrite their line, ends one.
+    """
+    text = _TERMINAL.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def last_lines(raw: bytes, count: int) -> tuple[str, ...]:
+    """The last ``count`` lines of a log, plain; a line is cut at 2,000 characters."""
+    lines = plain(raw.decode("utf-8", "replace")).splitlines()
+    return tuple(line[:2000] + ("…" if len(line) > 2000 else "") for line in lines[-count:])
