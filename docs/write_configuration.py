@@ -34,18 +34,33 @@ in keys. An unset `${VAR}` without a default, an unknown key or variable, a wron
 out of range stops the start with exit code 2 and names the file, the line and the key.
 """
 
-TAIL = """\
+HUB = """\
 ## The hub
 
 These are shared with the other programs of the field and have no key in the file.
 
 | variable | default | |
 |---|---|---|
-| `HF_ENDPOINT` | `https://huggingface.co` | The hub, or a mirror of it. |
-| `HF_TOKEN` | the token file that `hf auth login` wrote | The token for private and gated repos; it goes to the hub's own origin only. |
-| `HF_HUB_OFFLINE` | not set | `1`: the hub is never asked; what is cached goes on working. |
-| `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` | not set | The proxy for the hub; instances are always reached directly. |
 """
+
+HUB_VARIABLES = (
+    ("`HF_ENDPOINT`", "`https://huggingface.co`", "The hub, or a mirror of it."),
+    (
+        "`HF_TOKEN`",
+        "the token file that `hf auth login` wrote",
+        "The token for private and gated repos; it goes to the hub's own origin only.",
+    ),
+    (
+        "`HF_HUB_OFFLINE`",
+        "not set",
+        "`1`: the hub is never asked; what is cached goes on working.",
+    ),
+    (
+        "`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
+        "not set",
+        "The proxy for the hub; instances are always reached directly.",
+    ),
+)
 
 TITLES = {
     "server": "The server",
@@ -61,7 +76,8 @@ TITLES = {
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_sections(), TAIL])
+    hub = HUB + "".join(f"| {' | '.join(cells)} |\n" for cells in HUB_VARIABLES)
+    return "\n".join([HEAD, *_sections(), hub])
 
 
 def _sections() -> Iterator[str]:
