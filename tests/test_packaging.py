@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WANTED = (".py", ".typed", ".html", ".css", ".js", ".svg", ".png", ".ico", ".txt", ".md")
 
 # Opens a page, the style sheet that it names, and a vendored script, without a server.
 OPEN_A_PAGE = """
@@ -60,7 +59,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path) -> Path:
-    """The wheel, built with what is installed here: no index is asked."""
+    """The wheel, as `make wheel` builds it."""
     pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(checkout / "dist"), str(checkout))
     (built,) = (checkout / "dist").glob("llamactl-*.whl")
     return built
@@ -88,12 +87,6 @@ def open_a_page(python: Path, folder: Path, *, path: Path | None = None) -> Path
     )
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
-
-
-def virtual_environment(folder: Path) -> Path:
-    """An environment that has the dependencies of this one, and no llamactl."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    return folder / "bin/python"
 
 
 def test_the_package_list_is_the_tree() -> None:
