@@ -22,7 +22,7 @@ def remote_addresses(body: Mapping[str, Any]) -> Iterator[str]:
     """Every address in a parsed body that is not carried along with it (``data:``)."""
     for key, value in body.items():
         if key not in _NOT_FETCHED:
-            yield from _within(value)
+            yield from _below(key, value)
 
 
 def _within(value: Any) -> Iterator[str]:
@@ -33,11 +33,14 @@ def _within(value: Any) -> Iterator[str]:
         # What a tool was called with is shown to the model and not fetched.
         skipped = "input" if value.get("type") == "tool_use" else None
         for key, item in value.items():
-            if key == skipped:
-                continue
-            if _ADDRESS_KEYS.fullmatch(key):
-                yield from _remote_in(item)
-            yield from _within(item)
+            if key != skipped:
+                yield from _below(key, item)
+
+
+def _below(key: str, value: Any) -> Iterator[str]:
+    if _ADDRESS_KEYS.fullmatch(key):
+        yield from _remote_in(value)
+    yield from _within(value)
 
 
 def _remote_in(value: Any) -> Iterator[str]:

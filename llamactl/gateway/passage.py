@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from llamactl.access.keys import Principal
 from llamactl.config import Config
@@ -21,7 +22,9 @@ from llamactl.gateway.client import Client
 from llamactl.gateway.events import error_event
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange
 from llamactl.gateway.usage import Usage, usage_in
-from llamactl.instances.supervisor import InstanceSnapshot, Lease, Supervisor
+
+if TYPE_CHECKING:
+    from llamactl.instances.supervisor import InstanceSnapshot, Lease, Supervisor
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llamactl.access.keys import Keys, Principal
 from llamactl.config import Config
@@ -17,7 +18,9 @@ from llamactl.gateway.media import remote_addresses
 from llamactl.gateway.passage import Passage
 from llamactl.gateway.routing import Body, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
-from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
+
+if TYPE_CHECKING:
+    from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
 
 
 @dataclass(frozen=True)
