@@ -38,10 +38,11 @@ def network_error(error: BaseException, url: str) -> NetworkError:
         return NetworkError(
             f"The name {host} cannot be resolved", hint="Check the network, DNS and HF_ENDPOINT"
         )
-    if any(isinstance(link, urllib3.exceptions.TimeoutError | TimeoutError) for link in chain):
-        return NetworkError(f"{host} did not answer in time")
+    # urllib3 counts a connection that could not be made among the timeouts.
     if any(isinstance(link, urllib3.exceptions.NewConnectionError) for link in chain):
         return NetworkError(f"{host} cannot be reached", hint="Check the network and HF_ENDPOINT")
+    if any(isinstance(link, urllib3.exceptions.TimeoutError | TimeoutError) for link in chain):
+        return NetworkError(f"{host} did not answer in time")
     return NetworkError(f"The connection to {host} broke")
 
 

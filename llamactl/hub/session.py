@@ -17,7 +17,8 @@ class HubSession(requests.Session):
 
     An entry in ``.netrc`` would replace the token, and go to the CDN as well. So the session does
     not trust the environment as a whole, and takes from it what it needs by itself. It asks for
-    bytes as they are (no compression), keeps no cookies and retries nothing. Threads may share it.
+    bytes as they are (no compression), keeps no cookies, retries nothing and follows no redirect.
+    Threads may share it.
     """
 
     def __init__(self, connections: int = 8) -> None:
@@ -30,6 +31,13 @@ class HubSession(requests.Session):
         adapter = HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: where a redirect leads is for the caller to judge.
+
+        Even when told not to follow, requests would read the whole body of a redirect, however
+        long, and fail on an address that it cannot parse.
+        """
 
     def merge_environment_settings(
         self,

@@ -45,7 +45,8 @@ class Reply:
     """An answer, after the redirects that were followed.
 
     ``trail`` holds the headers of every answer on the way, the last one's too. ``onward`` is the
-    address of a redirect that was not followed. ``with_token`` says whether the token was sent.
+    address of a redirect that was not followed. ``with_token``: whether this answer is one to a
+    request that carried the token.
     """
 
     url: str = field(repr=False)
@@ -166,11 +167,9 @@ class Transport:
     def _follow(self, errand: _Errand, url: str) -> Reply:
         """One attempt, through its redirects."""
         trail: list[Mapping[str, str]] = []
-        with_token = False
         for _ in range(MAX_HOPS + 1):
             reply = self._once(errand, url)
             trail.append(reply.headers)
-            with_token = with_token or reply.with_token
             onward = None
             if reply.status in _REDIRECTS:
                 onward = urls.redirect_target(url, reply.headers.get("Location"))
@@ -178,7 +177,7 @@ class Transport:
                     self.check_reachable(onward, errand.halt)
                     url = onward
                     continue
-            return replace(reply, with_token=with_token, onward=onward, trail=tuple(trail))
+            return replace(reply, onward=onward, trail=tuple(trail))
         raise BadMetadata("The hub redirects in a circle")
 
     def _once(self, errand: _Errand, url: str) -> Reply:

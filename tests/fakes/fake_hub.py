@@ -113,9 +113,16 @@ class FakeHub:
         `order` is the sort key of the listing.
         """
         repo = Repo(
-            repo_id, lfs_threshold, private=private, gated=gated, granted=granted,
-            disabled=disabled, order=order, downloads=downloads, likes=likes,
-        )  # fmt: skip
+            repo_id,
+            lfs_threshold,
+            private=private,
+            gated=gated,
+            granted=granted,
+            disabled=disabled,
+            order=order,
+            downloads=downloads,
+            likes=likes,
+        )
         self.routes.repos[repo_id] = repo
         self.push(repo_id, files)
         return repo
@@ -214,9 +221,11 @@ def main(arguments: list[str] | None = None) -> int:
         for repo in options.repo:
             repo_id, _, folder = repo.partition("=")
             hub.add_repo(
-                repo_id, _folder(Path(folder)),
-                private=repo_id in options.private, gated=repo_id in options.gated,
-            )  # fmt: skip
+                repo_id,
+                _folder(Path(folder)),
+                private=repo_id in options.private,
+                gated=repo_id in options.gated,
+            )
         print(hub.endpoint, flush=True)
         stop.wait()
     return 0

@@ -171,9 +171,14 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(headers.get("content-length") or 0)
         body = self.rfile.read(length) if length else b""
         request = Request(
-            server.origin, self.command, url.path, url.query, headers,
-            connection=self.client_address[1], body=body,
-        )  # fmt: skip
+            server.origin,
+            self.command,
+            url.path,
+            url.query,
+            headers,
+            connection=self.client_address[1],
+            body=body,
+        )
         fault = server.weather.note(request)
         if server.weather.latency:
             server.weather.closing.wait(server.weather.latency)

@@ -47,8 +47,10 @@ def _error(status: int, message: str, code: str | None = None, **headers: str) -
 def not_modified(request: Request, answer: Answer) -> Answer:
     """304 where the client already has what the answer's ETag names."""
     etag = answer.headers.get("ETag", "").removeprefix("W/")
-    asked = [part.strip().removeprefix("W/") for part in
-             request.headers.get("if-none-match", "").split(",")]  # fmt: skip
+    asked = [
+        part.strip().removeprefix("W/")
+        for part in request.headers.get("if-none-match", "").split(",")
+    ]
     if answer.status == 200 and etag and (etag in asked or "*" in asked):
         kept = {k: v for k, v in answer.headers.items() if k != "Content-Length"}
         return Answer(304, kept)
@@ -194,8 +196,11 @@ class HubRoutes:
         self._authorized(request)
         query = parse_qs(request.query)
         text = query.get("search", [""])[0].lower()
-        found = [repo for repo in self.repos.values()
-                 if text in repo.repo_id.lower() and not repo.private]  # fmt: skip
+        found = [
+            repo
+            for repo in self.repos.values()
+            if text in repo.repo_id.lower() and not repo.private
+        ]
         found.sort(key=lambda repo: -repo.downloads)
         return _json(200, [repo.summary() for repo in found[: int(query.get("limit", ["30"])[0])]])
 
@@ -224,8 +229,9 @@ class HubRoutes:
         headers = {}
         if start + limit < len(rows):
             following = base64.b64encode(str(start + limit).encode()).decode()
-            again = urlencode({k: v[0] for k, v in query.items()}
-                              | {"limit": str(limit), "cursor": following})  # fmt: skip
+            again = urlencode(
+                {k: v[0] for k, v in query.items()} | {"limit": str(limit), "cursor": following}
+            )
             headers["Link"] = f'<{self.url}{request.path}?{again}>; rel="next"'
         return _json(200, rows[start : start + limit], headers)
 
@@ -238,8 +244,9 @@ class HubRoutes:
         body = repo.manifest(tag, llama_cpp)
         if isinstance(body, str):
             return _error(400, body)
-        answer = _json(200, body, {"Cache-Control": "public, max-age=60",
-                                   "Vary": "Origin,User-Agent"})  # fmt: skip
+        answer = _json(
+            200, body, {"Cache-Control": "public, max-age=60", "Vary": "Origin,User-Agent"}
+        )
         payload = answer.content.read(0, answer.end)
         answer.headers["ETag"] = f'W/"{hashlib.sha1(payload).hexdigest()}"'
         return not_modified(request, answer)
@@ -264,11 +271,15 @@ class HubRoutes:
         tree = self._revision(repo, revision)
         entry = tree.get(path)
         if entry is None:
-            missing = Answer.of(404, b"Entry not found", {
-                "X-Error-Code": "EntryNotFound",
-                "X-Error-Message": "Entry not found",
-                "X-Repo-Commit": repo.commit_of(revision),
-            })  # fmt: skip
+            missing = Answer.of(
+                404,
+                b"Entry not found",
+                {
+                    "X-Error-Code": "EntryNotFound",
+                    "X-Error-Message": "Entry not found",
+                    "X-Repo-Commit": repo.commit_of(revision),
+                },
+            )
             raise Refusal(missing)
         return repo, entry
 
@@ -282,10 +293,15 @@ class HubRoutes:
         if not entry.lfs:
             where = f"/api/resolve-cache/models/{repo_id}/{commit}/{path}"
             query = urlencode({request.path: "", "etag": f'"{entry.oid}"'})
-            return Answer.of(307, b"Temporary Redirect", headers | {
-                "Location": f"{quote(where)}?{query}",
-                "Content-Disposition": f"inline; filename*=UTF-8''{quote(path)};",
-            })  # fmt: skip
+            return Answer.of(
+                307,
+                b"Temporary Redirect",
+                headers
+                | {
+                    "Location": f"{quote(where)}?{query}",
+                    "Content-Disposition": f"inline; filename*=UTF-8''{quote(path)};",
+                },
+            )
         xet = entry.content.xet_hash
         cdn_path = f"/xet-bridge-us/{hashlib.sha1(repo_id.encode()).hexdigest()[:24]}/{xet}"
         signed = {"X-Xet-Cas-Uid": "public"} | self._signer.query(cdn_path)
@@ -293,12 +309,17 @@ class HubRoutes:
             f'<{self.url}/api/models/{repo_id}/xet-read-token/{commit}>; rel="xet-auth", '
             f'<{self._cdn_url()}/v1/reconstructions/{xet}>; rel="xet-reconstruction-info"'
         )
-        return Answer.of(302, b"Found. Redirecting", headers | {
-            "Location": f"{self._cdn_url()}{cdn_path}?{urlencode(signed)}",
-            "X-Linked-Size": str(entry.content.size),
-            "X-Xet-Hash": xet,
-            "Link": link,
-        })  # fmt: skip
+        return Answer.of(
+            302,
+            b"Found. Redirecting",
+            headers
+            | {
+                "Location": f"{self._cdn_url()}{cdn_path}?{urlencode(signed)}",
+                "X-Linked-Size": str(entry.content.size),
+                "X-Xet-Hash": xet,
+                "Link": link,
+            },
+        )
 
     def _small(self, request: Request, repo_id: str, revision: str, path: str) -> Answer:
         """A small git file from the hub's own cache; compressed for those who allow it."""
