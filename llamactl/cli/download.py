@@ -20,7 +20,7 @@ from llamactl.cli.output import say
 from llamactl.cli.progress import ACTIVE, Bar, Display, Events, Job, Lines
 from llamactl.config import load_config
 from llamactl.downloads.queue import DownloadQueue
-from llamactl.downloads.snapshot import job_json
+from llamactl.downloads.snapshots import job_json
 from llamactl.errors import LlamactlError
 from llamactl.models.reference import ModelRef
 from llamactl.runtime import Runtime

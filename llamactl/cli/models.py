@@ -1,0 +1,138 @@
+"""``llamactl models``: the cached models, through the running server or without one."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llamactl.cli.client import Server
+from llamactl.cli.groups import DefaultGroup
+from llamactl.cli.local import DataDirectoryHeld, data_directory, find_server
+from llamactl.cli.options import json_option, server_options
+from llamactl.cli.output import print_json, say, size_text, table
+from llamactl.config import Config, load_config
+from llamactl.database import Database
+from llamactl.errors import ModelInUse
+from llamactl.models.cache import ModelCache
+from llamactl.models.reference import ModelRef
+from llamactl.models.snapshots import cached_model_json
+from llamactl.runtime import Runtime
+
+MODELS = "/backends/llama-cpp/models"
+
+
+@click.group(cls=DefaultGroup)
+def models() -> None:
+    """List and delete cached models; without a command they are listed."""
+
+
+@models.command("list")
+@json_option
+@server_options
+def list_models(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
+    """List the cached models with their sizes."""
+    found = _cached(url, key, config_file)
+    if as_json:
+        print_json(found)
+    elif found:
+        heads = ("MODEL", "SIZE", "FILES", "", "PATH")
+        click.echo(table(heads, [_row(model) for model in found]))
+    else:
+        say("No models yet; get one with: llamactl download ORG/NAME:TAG")
+
+
+@models.command()
+@click.argument("reference", metavar="ORG/NAME[:TAG]")
+@click.option("--yes", is_flag=True, help="Do not ask before every tag of a repo is deleted.")
+@server_options
+def rm(
+    reference: str, yes: bool, url: str | None, key: str | None, config_file: Path | None
+) -> None:
+    """Delete a cached model; without a tag every tag of the repo."""
+    ref = ModelRef.parse(reference)
+    tag = ref.tag if ":" in reference else None
+    if tag is None and not yes and sys.stdin.isatty():
+        click.confirm(f"Delete every cached tag of {ref.repo_id}?", abort=True, err=True)
+    if url is not None:
+        _delete_there(find_server(config_file, url, key), ref.repo_id, tag)
+    else:
+        config = load_config(config_file)
+        with data_directory(config) as server:
+            if server is not None:
+                _delete_there(server, ref.repo_id, tag)
+            else:
+                _delete_here(config, ref.repo_id, tag)
+    say(f"{ref if tag else ref.repo_id} is deleted.")
+
+
+def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
+    """The cached models as the REST interface shows them."""
+    if url is not None:
+        return find_server(config_file, url, key).get(MODELS)
+    config = load_config(config_file)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(data_directory(config))
+        except DataDirectoryHeld:
+            # A download in another terminal has the database; looking at the files needs none.
+            cache = stack.enter_context(_cache_alone(config))
+        else:
+            if server is not None:
+                return server.get(MODELS)
+            cache = stack.enter_context(_opened(config)).cache
+        return [cached_model_json(model) for model in cache.list()]
+
+
+def _delete_there(server: Server, repo_id: str, tag: str | None) -> None:
+    server.delete(MODELS, repo=repo_id, tag=tag)
+
+
+def _delete_here(config: Config, repo_id: str, tag: str | None) -> None:
+    with _opened(config) as runtime:
+        if runtime.downloads.uses(repo_id, tag):
+            raise ModelInUse(
+                f"A download of {repo_id} has not ended",
+                hint="Let it end, or cancel it on the page of a running server.",
+            )
+        runtime.cache.delete(repo_id, tag)
+
+
+@contextlib.contextmanager
+def _opened(config: Config) -> Iterator[Runtime]:
+    """The services over the open database, none of them started."""
+    runtime = Runtime(config)
+    runtime.database.open()
+    try:
+        yield runtime
+    finally:
+        runtime.database.close()
+
+
+@contextlib.contextmanager
+def _cache_alone(config: Config) -> Iterator[ModelCache]:
+    """The caches without what is remembered of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "empty.db")
+        database.open()
+        try:
+            yield ModelCache(
+                config.llama_cpp.cache_dir,
+                config.llama_cpp.hub_dir,
+                database,
+                in_use=lambda _paths: [],
+            )
+        finally:
+            database.close()
+
+
+def _row(model: Any) -> tuple[object, ...]:
+    state = "" if model["complete"] else "incomplete"
+    name = f"{model['repo']}:{model['tag']}"
+    path = model["files"][0]["path"] if model["files"] else ""
+    return (name, size_text(model["total_size"]), model["file_count"], state, path)
