@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import require
+
 ROOT = Path(__file__).parents[1]
 
 # Opens a page, the style sheet that it names, and a vendored script, without a server.
@@ -132,3 +134,16 @@ def test_a_page_opens_from_a_wheel_in_an_empty_environment(wheel: Path, tmp_path
 
 def test_a_page_opens_from_a_bare_checkout(checkout: Path, tmp_path: Path) -> None:
     assert open_a_page(Path(sys.executable), tmp_path, path=checkout) == checkout / "templates"
+
+
+def test_a_python_that_cannot_make_environments_is_told_what_to_install(checkout: Path) -> None:
+    broken = checkout / "python-without-venv"
+    broken.write_text(
+        f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
+    )
+    broken.chmod(0o755)
+    done = subprocess.run(
+        [require("make"), "test", f"PYTHON={broken}"], cwd=checkout, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "sudo apt install python3-venv" in done.stderr
