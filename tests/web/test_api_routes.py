@@ -1,4 +1,4 @@
-"""Every route of the URL map, asked with every kind of key; and what ``/openapi.json`` says of it."""
+"""Every route, asked with every kind of key; and what ``/openapi.json`` says of each."""
 
 from __future__ import annotations
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from llamactl import __version__
+from llamactl.models.snapshots import LOCAL_NODE
 from llamactl.web import services
 from llamactl.web.answers import json_answer
 from llamactl.web.api.routing import route
 from llamactl.web.config_shown import config_json
 
 blueprint = Blueprint("system", __name__)
-
-NODE = "main"
 
 
 @route(blueprint, "GET", "/version", answers={200: "The version"})
@@ -30,4 +29,4 @@ def show_config() -> Response:
 @route(blueprint, "GET", "/nodes", answers={200: "This node by its name"})
 def list_nodes() -> Response:
     """Show the machines that run instances: this one."""
-    return json_answer({NODE: {"address": request.host_url.rstrip("/")}})
+    return json_answer({LOCAL_NODE: {"address": request.host_url.rstrip("/")}})
