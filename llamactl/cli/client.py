@@ -35,6 +35,11 @@ class ServerRefused(LlamactlError):
         self.status = status
         self.error_code = error_code
 
+    @property
+    def details(self) -> str:
+        """The server's own words, which may end in lines of a log."""
+        return f"{self.message} {self.hint}".strip()
+
 
 class Server:
     """One server. Paths are relative to ``/api/v1``; answers are decoded JSON."""
