@@ -1,0 +1,117 @@
+"""``llamactl models`` with and without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llamactl.locks import FileLock
+from tests.cli.conftest import Run
+from tests.cli.rest import FakeRest
+from tests.fakes.gguf_files import tiny_gguf
+
+MODELS = "/backends/llama-cpp/models"
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Path:
+    """A model that lies in the flat cache, as an older llama.cpp left it."""
+    path = tmp_path / "flat/org_name_tiny-Q4_K_M.gguf"
+    tiny_gguf(path)
+    (tmp_path / "flat/manifest=org=name=Q4_K_M.json").write_text(
+        json.dumps({"ggufFile": {"rfilename": "tiny-Q4_K_M.gguf", "size": path.stat().st_size}})
+    )
+    return path
+
+
+def test_without_a_server_the_cache_itself_is_listed(run: Run, cached: Path) -> None:
+    outcome = run("models")
+    assert outcome.code == 0, outcome.err
+    heads, row = outcome.out.splitlines()
+    assert heads.startswith("MODEL")
+    assert row.startswith("org/name:Q4_K_M")
+    assert row.endswith(str(cached))
+    (model,) = json.loads(run("models", "--json").out)
+    assert (model["repo"], model["tag"], model["file_count"]) == ("org/name", "Q4_K_M", 1)
+    assert model["files"][0]["path"] == str(cached)
+
+
+def test_an_empty_cache_is_a_message_and_no_result(run: Run) -> None:
+    outcome = run("models")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "llamactl download" in outcome.err
+
+
+def test_rm_deletes_the_tag_and_says_so(run: Run, cached: Path) -> None:
+    outcome = run("models", "rm", "org/name:q4_k_m")
+    assert (outcome.code, outcome.out) == (0, ""), outcome.err
+    assert not cached.exists()
+    again = run("models", "rm", "org/name:q4_k_m")
+    assert again.code == 1
+    assert len(again.err.splitlines()) == 1
+
+
+def test_rm_without_a_tag_deletes_every_tag_of_the_repo(run: Run, cached: Path) -> None:
+    assert run("models", "rm", "org/name", "--yes").code == 0
+    assert not cached.exists()
+
+
+@pytest.mark.parametrize("reference", ["../../x", "name", "org/name:", "org/name:a b", ""])
+def test_rm_of_something_that_is_no_reference_is_bad_usage(
+    run: Run, cached: Path, reference: str
+) -> None:
+    if reference == "org/name:":
+        assert run("models", "rm", reference).code == 1
+    else:
+        assert run("models", "rm", reference).code == 2
+    assert cached.exists()
+
+
+def test_a_server_that_holds_the_data_directory_is_asked_with_its_own_key(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeRest() as rest:
+        rest.answers[f"GET {MODELS}"] = (200, [])
+        rest.answers[f"DELETE {MODELS}"] = (204, b"")
+        lock = FileLock(tmp_path / "data/server.lock")
+        assert lock.acquire()
+        lock.write_note(pid=1, url=rest.url)
+        (tmp_path / "data/management.key").write_text("the-key-of-this-machine\n")
+        try:
+            assert run("models").code == 0
+            assert run("models", "rm", "org/name:Q4_K_M").code == 0
+        finally:
+            lock.release()
+    listed, deleted = rest.asked
+    assert listed.headers["authorization"] == "Bearer the-key-of-this-machine"
+    assert deleted.target == f"/api/v1{MODELS}?repo=org%2Fname&tag=Q4_K_M"
+
+
+def test_the_key_of_this_machine_goes_to_no_other_address(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/management.key").write_text("the-key-of-this-machine\n")
+    with FakeRest() as rest:
+        rest.answers[f"GET {MODELS}"] = (401, {"error": "missing_key", "details": "No key."})
+        outcome = run("models", "--url", rest.url)
+    assert outcome.code == 1
+    assert "authorization" not in rest.asked[0].headers
+
+
+def test_beside_a_download_of_another_command_the_list_still_comes(
+    run: Run, tmp_path: Path, cached: Path
+) -> None:
+    lock = FileLock(tmp_path / "data/server.lock")
+    assert lock.acquire()
+    lock.write_note(pid=4242)
+    try:
+        assert str(cached) in run("models").out
+        refused = run("models", "rm", "org/name:Q4_K_M")
+    finally:
+        lock.release()
+    assert refused.code == 1
+    assert "process 4242" in refused.err
+    assert cached.exists()
