@@ -104,6 +104,7 @@ class Served:
         self, directory: Path, instances: list[dict[str, Any]], key: str, **settings: object
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.streams: list[Stream] = []
         self.key = "management-key-" + secrets.token_hex(16)
         sections: dict[str, dict[str, object]] = {"auth": {"management_keys": [self.key]}}
         for name, value in settings.items():
@@ -168,14 +169,15 @@ class Served:
         key: str | None = None,
         receive_buffer: int | None = None,
     ) -> Stream:
-        """A POST whose answer is read as it comes."""
+        """A POST whose answer is read as it comes; closed when the test is done, if not before."""
         raw = json.dumps(body).encode()
         head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
             f"Authorization: Bearer {key or self.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
         )
-        return Stream(self.port, head, raw, receive_buffer)
+        self.streams.append(Stream(self.port, head, raw, receive_buffer))
+        return self.streams[-1]
 
     def state(self) -> Any:
         return json.loads(self.call("GET", "/test/state")[2])
@@ -195,6 +197,8 @@ class Served:
         return made["id"], made["key"]
 
     def stop(self) -> None:
+        for stream in self.streams:
+            stream.close()
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(PATIENCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flask import Response, request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from llamactl.access.keys import Principal
 from llamactl.errors import PermissionDenied
@@ -43,8 +43,13 @@ def forward(principal: Principal, plan: Callable[[Passage], Call]) -> Response:
 
 def raw_body() -> bytes:
     """The request's body as it came. Raises Werkzeug's 413 beyond ``gateway.max_body``."""
-    request.max_content_length = services().config.gateway.max_body
-    return request.get_data(cache=False)
+    limit = services().config.gateway.max_body
+    # One byte more, since Werkzeug cuts a chunked body off at its limit without a word.
+    request.max_content_length = limit + 1
+    raw = request.get_data(cache=False)
+    if len(raw) > limit:
+        raise RequestEntityTooLarge
+    return raw
 
 
 def model_body() -> Body:
