@@ -6,9 +6,12 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from llamactl.errors import CacheNotWritable, InsufficientSpace
 
 #: What systems answer where a file system has no hard links, or no more of them, or where the
 #: file belongs to someone else.
@@ -59,9 +62,28 @@ def make_dirs(path: Path, root: Path) -> None:
             sync_dir(parent)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Give ``path`` this content, whole or not at all, durably."""
-    with _beside(path) as temporary:
+@contextlib.contextmanager
+def named_errors(root: Path) -> Iterator[None]:
+    """Turn what the disk refuses into the errors that say what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}:
+            raise InsufficientSpace(
+                f"The disk that holds {root} is full", hint="Free some space, then retry."
+            ) from error
+        raise CacheNotWritable(
+            f"{error.filename or root} cannot be written: {error.strerror}",
+            hint=f"Check the owner and the permissions of {root}, or choose another directory.",
+        ) from error
+
+
+def write_file(path: Path, content: bytes, scratch: Path | None = None) -> None:
+    """Give ``path`` this content, whole or not at all, durably.
+
+    ``scratch`` is the folder for the temporary name, where that would disturb beside ``path``.
+    """
+    with temporary_name(scratch or path.parent) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -71,9 +93,9 @@ def write_file(path: Path, content: bytes) -> None:
     sync_dir(path.parent)
 
 
-def hard_link(source: Path, path: Path) -> bool:
+def hard_link(source: Path, path: Path, scratch: Path) -> bool:
     """Make ``path`` a second name of ``source``'s bytes; False where the system refuses that."""
-    with _beside(path) as temporary:
+    with temporary_name(scratch) as temporary:
         try:
             os.link(source, temporary)
         except OSError as error:
@@ -85,9 +107,9 @@ def hard_link(source: Path, path: Path) -> bool:
     return True
 
 
-def symlink(target: str, path: Path) -> bool:
+def symlink(target: str, path: Path, scratch: Path) -> bool:
     """Make ``path`` a link that holds ``target``; False where the system refuses that."""
-    with _beside(path) as temporary:
+    with temporary_name(scratch) as temporary:
         try:
             temporary.symlink_to(target)
         except OSError as error:
@@ -98,15 +120,41 @@ def symlink(target: str, path: Path) -> bool:
     return True
 
 
+def move(source: Path, path: Path) -> None:
+    """Give a file its final name, also on another file system."""
+    try:
+        source.replace(path)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    with temporary_name(path.parent) as temporary:
+        shutil.copyfile(source, temporary)
+        shutil.copymode(source, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    source.unlink()
+
+
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name that nobody else uses, in the same folder; nothing is left there."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.incomplete")
+def temporary_name(folder: Path) -> Iterator[Path]:
+    """A name in ``folder`` that nobody else uses; nothing is left there."""
+    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.incomplete"
     try:
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def sweep(folder: Path, older_than: float) -> None:
+    """Remove temporary names that a killed process left in ``folder`` before that unix time."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.glob(f"{TEMPORARY_PREFIX}*.incomplete"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_ctime < older_than:
+                    path.unlink()
 
 
 def remove_file(root: Path, path: Path) -> bool:
@@ -132,6 +180,14 @@ def remove_empty_dir(root: Path, path: Path) -> bool:
         else:
             return True
     return False
+
+
+def remove_tree(root: Path, path: Path) -> None:
+    """Remove a folder below ``root`` with what it holds. No link is followed."""
+    for folder, _folders, names in os.walk(path, topdown=False):
+        for name in names:
+            remove_file(root, Path(folder, name))
+        remove_empty_dir(root, Path(folder))
 
 
 @contextlib.contextmanager

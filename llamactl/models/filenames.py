@@ -7,8 +7,9 @@ where they go further, the docstring says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SPLIT = re.compile(r"(?s)(.+)-([0-9]{5})-of-([0-9]{5})", re.IGNORECASE)
 _LAST_WORD = re.compile(r"[-.]([A-Z0-9_]+)$", re.IGNORECASE)
@@ -39,11 +40,6 @@ class Split:
         """What all files of one set share, and no other file has."""
         return (self.prefix, self.count) if self.count > 1 else (self.filename, 1)
 
-    @property
-    def first(self) -> str:
-        """The name of the set's first file, by which llama.cpp loads all of it."""
-        return self.filename if self.count == 1 else self._name(1)
-
     def names(self) -> tuple[str, ...]:
         """The names of the whole set, in order."""
         if self.count == 1:
@@ -55,6 +51,7 @@ class Split:
         return f"{self.filename[:digits]}{number:05d}{self.filename[digits + 5 :]}"
 
 
+@lru_cache(maxsize=16_384)
 def split_of(filename: str) -> Split:
     """The place of ``filename`` in its set, by its name alone."""
     stem = filename.removesuffix(".gguf")
@@ -64,6 +61,17 @@ def split_of(filename: str) -> Split:
     return Split(filename, match[1], int(match[2]), int(match[3]))
 
 
+def primaries(names: Sequence[str]) -> dict[str, str]:
+    """For every file the one by which its set is named: the lowest shard that is there."""
+    splits = [split_of(name) for name in names]
+    lowest: dict[tuple[str, int], tuple[int, str]] = {}
+    for split in splits:
+        place = (split.index, split.filename)
+        lowest[split.key] = min(place, lowest.get(split.key, place))
+    return {split.filename: lowest[split.key][1] for split in splits}
+
+
+@lru_cache(maxsize=16_384)
 def tag_of(filename: str) -> str:
     """The tag under which the file is found, as it is spelled there; empty when there is none.
 

@@ -14,7 +14,7 @@ from llamactl.models.filenames import (
     is_weights,
     plain_tag_of,
     prefer_whole_models,
-    split_of,
+    primaries,
     tag_of,
 )
 from llamactl.models.reference import LATEST, is_tag
@@ -29,9 +29,9 @@ class Offer:
     def __init__(self, filenames: Sequence[str]) -> None:
         self._projectors = [name for name in filenames if is_mmproj(name)]
         weights = [name for name in filenames if is_weights(name)]
-        self._primaries = _primaries(weights)
-        primaries = (self._primaries[name] for name in prefer_whole_models(weights))
-        self.models = tuple(dict.fromkeys(primaries))
+        self._primaries = primaries(weights)
+        models = (self._primaries[name] for name in prefer_whole_models(weights))
+        self.models = tuple(dict.fromkeys(models))
         self._by_file = _index(weights, _file_spellings)
         self._by_quant = _index(self.models, lambda name: (tag_of(name),))
         self._by_plain_tag = _index(self.models, lambda name: (plain_tag_of(name),))
@@ -55,9 +55,7 @@ class Offer:
     def tag_for(self, model: str) -> str:
         """The shortest tag that means ``model``: its quant, else its path."""
         tag = tag_of(model)
-        if tag and is_tag(tag) and self.find(tag) == model:
-            return tag
-        return model
+        return tag if is_tag(tag) and self.find(tag) == model else tag_of_path(model)
 
     def mmproj_for(self, model: str) -> str | None:
         """The projector that belongs to ``model``, as llama.cpp picks it.
@@ -97,14 +95,9 @@ class Offer:
         return next((name for name, parts in folders if wanted in parts), None)
 
 
-def _primaries(names: Sequence[str]) -> dict[str, str]:
-    """For every file the one by which its set is named."""
-    splits = [split_of(name) for name in names]
-    lowest: dict[tuple[str, int], tuple[int, str]] = {}
-    for split in splits:
-        place = (split.index, split.filename)
-        lowest[split.key] = min(place, lowest.get(split.key, place))
-    return {split.filename: lowest[split.key][1] for split in splits}
+def tag_of_path(filename: str) -> str:
+    """The file's path as a tag; what cannot stand in a tag is replaced."""
+    return filename if is_tag(filename) else re.sub(r"[^A-Za-z0-9._-]+|^[-.]+", "_", filename)
 
 
 def _file_spellings(name: str) -> tuple[str, ...]:

@@ -1,0 +1,137 @@
+"""What the snapshots of one repository hold in the Hub's cache.
+
+Nothing is followed out of the cache: a link counts when it holds the path of a blob beside it, or
+when it ends, after all links, inside one of the caches.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from llamactl.models.layout import blob_target, repo_of_dir
+from llamactl.models.names import is_commit, is_filename, is_oid
+
+_DEEPEST = 8
+
+
+class SnapshotFile(NamedTuple):
+    """One name in a snapshot. ``blob`` and ``oid`` are None for a file without a blob."""
+
+    commit: str
+    filename: str
+    path: str
+    blob: str | None
+    oid: str | None
+    status: os.stat_result
+
+
+class HubScanner:
+    """Reads the Hub's cache below ``root``."""
+
+    def __init__(self, root: Path, is_inside: Callable[[str], bool]) -> None:
+        self._root = str(root)
+        self._is_inside = is_inside
+
+    def repos(self) -> set[str]:
+        """Every model repository that has a folder here."""
+        named = (repo_of_dir(name) for name, _path in _folders(self._root))
+        return {repo_id for repo_id in named if repo_id is not None}
+
+    def files(self, repo_dir: str) -> Iterator[SnapshotFile]:
+        """The files of all snapshots: those of main first, then the newest snapshot's."""
+        folders = dict(_folders(repo_dir))
+        if "snapshots" not in folders:
+            return
+        commits = [pair for pair in _folders(folders["snapshots"]) if is_commit(pair[0])]
+        if len(commits) > 1:
+            main = read_ref(f"{folders['refs']}/main") if "refs" in folders else None
+            commits.sort(key=lambda pair: (pair[0] == main, _modified(pair[1])), reverse=True)
+        blobs = folders.get("blobs")
+        for commit, path in commits:
+            for filename, entry in _walk(path, "", 0):
+                found = self._file(commit, filename, entry, blobs)
+                if found is not None:
+                    yield found
+
+    def _file(
+        self, commit: str, filename: str, entry: os.DirEntry[str], blobs: str | None
+    ) -> SnapshotFile | None:
+        try:
+            if not entry.is_symlink():
+                status = entry.stat(follow_symlinks=False)
+                return SnapshotFile(commit, filename, entry.path, None, None, status)
+            target = os.readlink(entry.path)  # noqa: PTH115 - a Path costs more than the call
+            oid = target.rpartition("/")[2]
+            if blobs is None or not is_oid(oid) or target != blob_target(filename, oid):
+                return self._foreign_link(commit, filename, entry)
+            blob = f"{blobs}/{oid}"
+            status = os.lstat(blob)
+            if stat.S_ISLNK(status.st_mode):
+                # hf may keep the bytes in a store that several repositories share.
+                if not self._is_inside(blob):
+                    return None
+                status = os.stat(blob)  # noqa: PTH116 - as above
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return SnapshotFile(commit, filename, entry.path, blob, oid, status)
+        except OSError:
+            return None
+
+    def _foreign_link(
+        self, commit: str, filename: str, entry: os.DirEntry[str]
+    ) -> SnapshotFile | None:
+        status = entry.stat()
+        if not stat.S_ISREG(status.st_mode) or not self._is_inside(entry.path):
+            return None
+        return SnapshotFile(commit, filename, entry.path, None, None, status)
+
+
+def read_ref(path: str | Path) -> str | None:
+    """The commit that a branch's file holds, or None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            first_line = os.read(descriptor, 256).partition(b"\n")[0]
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    commit = first_line.decode("ascii", "replace").strip()
+    return commit if is_commit(commit) else None
+
+
+def _modified(path: str) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _folders(path: str) -> Iterator[tuple[str, str]]:
+    """Name and path of the real folders in a folder."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield entry.name, entry.path
+    except OSError:
+        return
+
+
+def _walk(path: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    try:
+        with os.scandir(path) as entries:
+            listed = list(entries)
+    except OSError:
+        return
+    for entry in listed:
+        filename = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if depth < _DEEPEST:
+                yield from _walk(entry.path, f"{filename}/", depth + 1)
+        elif is_filename(filename):
+            yield filename, entry

@@ -1,0 +1,112 @@
+"""Remove models from both caches: all that belongs to them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamactl.models import disk
+from llamactl.models.catalogue import Entry
+from llamactl.models.filenames import is_mmproj
+from llamactl.models.hubscan import read_ref
+from llamactl.models.inventory import Inventory, StoredFile
+from llamactl.models.layout import FlatCache, HubCache
+from llamactl.models.selection import PRESET
+
+#: What hf and llama.cpp write down about snapshots; without any snapshot it says nothing.
+_BOOKKEEPING = ("refs", "trees", ".no_exist")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What goes: the files of the models that no other model of the repository needs."""
+
+    files: tuple[StoredFile, ...]
+    manifests: tuple[Path, ...]
+
+    def paths(self) -> list[Path]:
+        """Every name of the files, to ask whether somebody uses one."""
+        return [Path(name) for file in self.files for name in file.names()]
+
+
+def plan_removal(inventory: Inventory, gone: Sequence[Entry], kept: Sequence[Entry]) -> Removal:
+    """What the entries ``gone`` leave behind that none of ``kept`` needs.
+
+    With the last model its projectors and its preset go too, and manifests without a model.
+    """
+    needed = {name for entry in kept for name in entry.filenames}
+    names = {name for entry in gone for name in entry.filenames} - needed
+    manifests = {manifest.path for entry in gone for manifest in entry.manifests}
+    if kept:
+        manifests -= {manifest.path for entry in kept for manifest in entry.manifests}
+    else:
+        names |= {name for name in inventory.files if is_mmproj(name) or name == PRESET}
+        manifests |= {manifest.path for manifest in inventory.manifests}
+    files = tuple(inventory.files[name] for name in sorted(names) if name in inventory.files)
+    return Removal(files, tuple(sorted(manifests)))
+
+
+class Remover:
+    """Carries a removal out. The caller sees to it that one thread writes at a time."""
+
+    def __init__(self, flat: FlatCache, hub: HubCache) -> None:
+        self._flat = flat
+        self._hub = hub
+
+    def remove(self, repo_id: str, removal: Removal, still_linked: frozenset[str]) -> None:
+        """Remove the files and then the names that lead to them.
+
+        ``still_linked`` are blobs that files of another name hold. The bytes go first and the
+        manifest last: what a crash leaves is still listed, and can be deleted again.
+        """
+        for file in removal.files:
+            self._remove_file(file, still_linked)
+        for path in removal.manifests:
+            disk.remove_file(self._flat.root, path)
+        self._tidy(repo_id, removal.files)
+
+    def discard(self, repo_id: str, paths: Sequence[Path], linked: frozenset[str]) -> None:
+        """Remove bytes that were fetched for a model that never came to be.
+
+        ``linked`` are the paths that a model has.
+        """
+        for path in paths:
+            if str(path) in linked:
+                continue
+            root = self._flat.root if path.parent == self._flat.root else self._hub.root
+            if disk.remove_file(root, path) and root == self._flat.root:
+                disk.remove_file(root, self._flat.etag_path(path))
+        for folder in (self._hub.blobs(repo_id), self._hub.repo_dir(repo_id)):
+            disk.remove_empty_dir(self._hub.root, folder)
+
+    def _remove_file(self, file: StoredFile, still_linked: frozenset[str]) -> None:
+        blobs = {snapshot.blob for snapshot in file.snapshots if snapshot.blob is not None}
+        for blob in sorted(blobs - still_linked):
+            disk.remove_file(self._hub.root, Path(blob))
+        for snapshot in file.snapshots:
+            disk.remove_file(self._hub.root, Path(snapshot.path))
+        if file.flat is not None:
+            flat = Path(file.flat)
+            disk.remove_file(self._flat.root, flat)
+            for beside in (self._flat.etag_path(flat), flat.with_name(f"{flat.name}.json")):
+                disk.remove_file(self._flat.root, beside)
+
+    def _tidy(self, repo_id: str, files: Sequence[StoredFile]) -> None:
+        """Remove folders that became empty, and what speaks of snapshots that are gone."""
+        snapshots = self._hub.snapshots(repo_id)
+        for name in sorted({s.path for file in files for s in file.snapshots}, reverse=True):
+            folder = Path(name).parent
+            while folder != snapshots and disk.remove_empty_dir(self._hub.root, folder):
+                folder = folder.parent
+        repo_dir, refs = self._hub.repo_dir(repo_id), self._hub.ref(repo_id).parent
+        for ref in sorted(refs.rglob("*")):
+            commit = read_ref(ref)
+            if commit is not None and not (snapshots / commit).exists():
+                disk.remove_file(self._hub.root, ref)
+        if not disk.remove_empty_dir(self._hub.root, snapshots):
+            return
+        for name in _BOOKKEEPING:
+            disk.remove_tree(self._hub.root, repo_dir / name)
+        for folder in (repo_dir / "blobs", repo_dir):
+            disk.remove_empty_dir(self._hub.root, folder)
