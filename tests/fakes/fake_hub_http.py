@@ -105,9 +105,7 @@ class OriginServer(ThreadingMixIn, TCPServer):
         self.answer = answer
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.02}, name=f"fake-{origin}"
-        )
+        self._thread = threading.Thread(target=self._accept, name=f"fake-{origin}")
 
     @property
     def url(self) -> str:
@@ -117,8 +115,16 @@ class OriginServer(ThreadingMixIn, TCPServer):
     def start(self) -> None:
         self._thread.start()
 
+    def _accept(self) -> None:
+        """Like serve_forever, which notices that it should end only when it next looks."""
+        while not self.weather.closing.is_set():
+            request, client_address = self.get_request()
+            self.process_request(request, client_address)
+
     def close(self) -> None:
-        self.shutdown()
+        host, port = self.server_address[:2]
+        with contextlib.suppress(OSError):
+            socket.create_connection((str(host), port)).close()
         self._thread.join()
         with self._lock:
             for connection in self._connections:

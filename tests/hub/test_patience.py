@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import socket
 import threading
 import time
 
@@ -194,3 +195,15 @@ def _until_no_request_runs() -> None:
     while any(thread.name == "hub-request" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_hub_at_an_ipv6_address_is_asked_like_any_other(make_client: ClientFactory) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with FakeHub(host="::1") as hub:
+        repo = hub.add_repo(REPO, FILES)
+        client = make_client(endpoint=f"{hub.endpoint}/")
+        assert client.commit(REPO) == repo.main
+        assert client.resolve(REPO, repo.main, GGUF).url.startswith("http://[::1]:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from llamactl.config import HubConfig
 from llamactl.hub.tokens import current_token
@@ -84,3 +85,28 @@ def test_a_login_by_browser_of_another_home_is_used_as_it_is(home: Path) -> None
     _write(home / "hf/token", "hf_oauth_x")
     _write(home / "hf/stored_tokens", "[me]\nhf_token = hf_oauth_x\nrefresh_token = r\n")
     assert current_token(NONE_SET, {"HF_HOME": str(home / "hf")}) == Secret("hf_oauth_x")
+
+
+def _login_by_browser(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `hf auth login` leaves: a token that ends some day, and what renews it."""
+    path = home / ".cache/huggingface/token"
+    _write(path, "hf_oauth_old")
+    stored = "[me]\nhf_token = hf_oauth_old\nrefresh_token = r\nexpires_at = 9999999999\n"
+    _write(path.with_name("stored_tokens"), stored)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(path))
+    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(path.with_name("stored_tokens")))
+
+
+def test_a_login_by_browser_that_still_holds_is_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _login_by_browser(home, monkeypatch)
+    assert current_token(NONE_SET, {}) == Secret("hf_oauth_old")
+
+
+def test_a_login_by_browser_is_renewed_by_the_library_that_keeps_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _login_by_browser(home, monkeypatch)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_oauth_new")
+    assert current_token(NONE_SET, {}) == Secret("hf_oauth_new")
