@@ -1,0 +1,186 @@
+"""Options to llama-server's command line, and a pasted command line back to options. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from llamactl.errors import InvalidRequest
+from llamactl.instances.flags import RESERVED, Flag, lookup, nearest
+from llamactl.instances.options import Options
+from llamactl.instances.values import Value, number_text
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What only the moment of the start decides: where to listen, which files are meant."""
+
+    host: str
+    port: int
+    model: str | None = None
+    mmproj: str | None = None
+    models_preset: str | None = None
+
+
+def arguments(
+    options: Options, name: str, launch: Launch, expand: Callable[[str], str]
+) -> list[str]:
+    """The words after the program's own: every flag of ``options``, ours last.
+
+    ``expand`` turns ``~`` and ``$HOME`` in paths into what they stand for. The later of two equal
+    flags counts for llama-server, so nothing can take the port or the address from us.
+    """
+    chosen: dict[str, Value] = dict(options.backend_options)
+    if launch.model is not None:
+        chosen["model"] = launch.model
+    if launch.mmproj is not None:
+        chosen["mmproj"] = launch.mmproj
+    if not options.is_router:
+        chosen.setdefault("alias", (name,))
+    words: list[str] = []
+    for key, value in chosen.items():
+        found = lookup(key)
+        if found is not None:
+            words += flag_words(found[0], value, expand)
+    for spelled, value in options.extra_args.items():
+        words += _extra_words(spelled, value)
+    if launch.models_preset is not None:
+        words += ["--models-preset", launch.models_preset]
+    return [*words, "--host", launch.host, "--port", str(launch.port)]
+
+
+def flag_words(flag: Flag, value: Value, expand: Callable[[str], str] = str) -> list[str]:
+    """One flag with its value, as llama.cpp wants its kind."""
+    spelled = f"--{flag.name}"
+    if isinstance(value, bool):
+        if value:
+            return [spelled]
+        return [f"--{flag.off}"] if flag.off else []
+    if isinstance(value, (int, float)):
+        return [spelled, number_text(value)]
+    items = (value,) if isinstance(value, str) else value
+    if flag.is_path:
+        items = tuple(expand(item) for item in items)
+    if flag.kind == "commas":
+        return [spelled, ",".join(items)]
+    if flag.kind == "pair":
+        return [spelled, *items]
+    return [word for item in items for word in (spelled, item)]
+
+
+def _extra_words(spelled: str, value: Value) -> list[str]:
+    if isinstance(value, bool):
+        return [spelled] if value else []
+    items = value if isinstance(value, tuple) else (str(value),)
+    return [word for item in items for word in (spelled, item)] or [spelled]
+
+
+@dataclass(frozen=True)
+class Given:
+    """One flag as it stood on a command line; ``flag`` is None for one that is not known."""
+
+    spelled: str
+    flag: Flag | None
+    negated: bool
+    values: tuple[str, ...]
+
+
+def read_flags(words: Sequence[str]) -> Iterator[Given]:
+    """The flags of a llama-server command line, in order.
+
+    A flag that is not known takes the words up to the next one that begins with a dash. Raises
+    ``InvalidRequest`` for a word that belongs to no flag and for a flag without its value.
+    """
+    position = 0
+    while position < len(words):
+        spelled = words[position]
+        position += 1
+        if not spelled.startswith("-") or spelled in {"-", "--"}:
+            raise InvalidRequest(f"{spelled[:80]!r} belongs to no flag")
+        found = lookup(spelled)
+        if found is None:
+            end = position
+            while end < len(words) and not words[end].startswith("-"):
+                end += 1
+            yield Given(spelled, None, False, tuple(words[position:end]))
+        else:
+            flag, negated = found
+            end = position + (0 if negated else flag.values)
+            if end > len(words):
+                raise InvalidRequest(f"{spelled} wants a value")
+            yield Given(spelled, flag, negated, tuple(words[position:end]))
+        position = end
+
+
+def parse_command(command: str) -> dict[str, Any]:
+    """The JSON of ``Options`` that runs a pasted ``llama-server …`` line.
+
+    Variables set in front of the program become ``environment``. What llamactl decides itself
+    (address, port, keys) is left out. Raises ``InvalidRequest`` for anything else than one command.
+    """
+    try:
+        words = shlex.split(command.replace("\\\n", " "), comments=True)
+    except ValueError as error:
+        raise InvalidRequest(f"the command cannot be read: {error}", field="command") from error
+    environment: dict[str, str] = {}
+    while words and (assignment := _ASSIGNMENT.fullmatch(words[0])):
+        environment[assignment[1]] = assignment[2]
+        words.pop(0)
+    if not words or PurePath(words[0]).name.removesuffix(".exe") not in {
+        "llama-server",
+        "llamactl-llama-server",
+    }:
+        raise InvalidRequest(
+            "this is no llama-server command",
+            hint="Paste a line that begins with llama-server, with its flags.",
+            field="command",
+        )
+    flags = _options_of(words[1:])
+    options: dict[str, Any] = {"backend_type": "llama_cpp", "backend_options": flags}
+    return {**options, "environment": environment} if environment else options
+
+
+def _options_of(words: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for given in read_flags(words):
+        if given.flag is None:
+            extra[given.spelled] = list(given.values) if len(given.values) > 1 else True
+            if len(given.values) == 1:
+                extra[given.spelled] = given.values[0]
+        elif given.flag.name not in RESERVED:
+            _collect(options, given.flag, given)
+    return {**options, "extra_args": extra} if extra else options
+
+
+def _collect(options: dict[str, Any], flag: Flag, given: Given) -> None:
+    """Add one flag: a repeated list grows, anything else that is repeated counts the last time."""
+    if flag.values == 0:
+        options[flag.key] = not given.negated
+    elif flag.kind == "pair":
+        options[flag.key] = list(given.values)
+    elif flag.is_list:
+        items = given.values[0].split(",") if flag.kind != "many" else list(given.values)
+        options[flag.key] = [*options.get(flag.key, []), *items]
+    else:
+        options[flag.key] = given.values[0]
+
+
+def shown(argv: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    """A command line as one can paste it into a shell."""
+    assignments = [f"{name}={shlex.quote(value)}" for name, value in (variables or {}).items()]
+    return " ".join([*assignments, *(shlex.quote(word) for word in argv)])
+
+
+def unknown_flag(spelled: str) -> str:
+    """What to say of a flag that nobody knows."""
+    close = nearest(spelled)
+    return f"{spelled} is not a flag of llama-server" + (
+        f"; did you mean --{close}?" if close else ""
+    )

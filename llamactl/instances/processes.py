@@ -1,0 +1,83 @@
+"""Looking at and ending processes by what the kernel says of them, on Linux through ``/proc``.
+
+Everything here is careful about one thing: a number of a process can be given to another one, so
+whoever is signalled is identified a second time after a handle on it is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+MARK = "LLAMACTL_RUN"
+
+
+def boot_id() -> str:
+    """A word that is another one after each boot of the machine; empty where there is none."""
+    with contextlib.suppress(OSError):
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process began, in clock ticks since the boot; None if there is no such process."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name in parentheses may hold anything; what follows the last one is counted from field 3.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def with_mark(prefix: str) -> Iterator[int]:
+    """The processes of this user whose environment has ``LLAMACTL_RUN`` beginning with ``prefix``.
+
+    The process that asks is not among them.
+    """
+    for entry in _numbered(PROC):
+        if entry != os.getpid() and has_mark(entry, prefix):
+            yield entry
+
+
+def has_mark(pid: int, prefix: str) -> bool:
+    """Whether the process was started with our mark. Another user's cannot be read: it was not."""
+    wanted = f"{MARK}={prefix}".encode()
+    try:
+        environment = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return False
+    return any(variable.startswith(wanted) for variable in environment.split(b"\0"))
+
+
+def kill(pid: int, still_ours: Callable[[int], bool]) -> bool:
+    """SIGKILL to one process if, with a handle on it held, ``still_ours(pid)`` is true."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not still_ours(pid):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def kill_marked(prefix: str) -> list[int]:
+    """SIGKILL to every process with the mark, wherever it has gone; the numbers of those."""
+    return [pid for pid in with_mark(prefix) if kill(pid, lambda each: has_mark(each, prefix))]
+
+
+def _numbered(directory: Path) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for entry in directory.iterdir():
+            if entry.name.isdecimal():
+                yield int(entry.name)
