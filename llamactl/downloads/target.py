@@ -89,7 +89,7 @@ class Target:
             self.unclaimed.add(claim.position, claim.end)
 
     def split(self, slow: Claim, margin: int) -> Claim | None:
-        """The second half of a claim's rest, unless less than ``margin`` would stay of the first."""
+        """The second half of a claim's rest, unless the first would keep less than ``margin``."""
         middle = slow.position + (slow.end - slow.position) // 2
         if self.single or self.whole or middle < slow.position + margin:
             return None

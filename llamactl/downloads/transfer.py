@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llamactl.downloads.bandwidth import Bandwidth
+from llamactl.downloads.progress import Pace
 from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Target
 from llamactl.downloads.tuning import TUNING, Tuning
 from llamactl.downloads.verification import CHUNK, digest_for
 from llamactl.downloads.worker import Patience, Worker
 from llamactl.errors import (
+    CacheNotWritable,
     ChecksumMismatch,
     Interrupted,
     LlamactlError,
@@ -55,10 +57,12 @@ class Transfer:
         halt: threading.Event,
         stop: threading.Event,
         verified: Callable[[Target], None],
+        progressed: Callable[[], None],
         tuning: Tuning = TUNING,
     ) -> None:
         """``verified`` is called for each file in turn, from the verifying thread, once all of its
-        bytes are right and on the disk. ``stop`` is set by the transfer when its threads shall end.
+        bytes are right and on the disk; ``progressed`` whenever more bytes are durable. ``stop`` is
+        set by the transfer when its threads shall end.
         """
         self.targets = targets
         self.tuning = tuning
@@ -68,6 +72,8 @@ class Transfer:
         self.stop = stop
         self._halt = halt
         self._verified = verified
+        self._progressed = progressed
+        self.pace = Pace()
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._error: LlamactlError | None = None
@@ -159,6 +165,7 @@ class Transfer:
 
     def _watch(self) -> None:
         now = time.monotonic()
+        self.pace.note(self.schedule.fetched)
         for worker in self._workers:
             since = worker.blocked_since
             if since is not None and now - since > self.patience.stall_timeout:
@@ -172,6 +179,7 @@ class Transfer:
             for target in self.targets:
                 target.part.record()
             self.schedule.recorded()
+            self._progressed()
 
     def _verify(self) -> None:
         for target in self.targets:
@@ -189,6 +197,7 @@ class Transfer:
             target.part.seal()
             self._verified(target)
             target.verified = True
+            self._progressed()
         self._over.set()
 
     def _is_right(self, target: Target) -> bool:
@@ -202,8 +211,10 @@ class Transfer:
                 raise Interrupted
             while position < end:
                 count = target.part.read(buffer[: min(CHUNK, end - position)], position)
-                if not count or self.stop.is_set():
+                if self.stop.is_set():
                     raise Interrupted
+                if not count:
+                    raise CacheNotWritable(f"{target.part.path.name} became shorter meanwhile")
                 digest.update(buffer[:count])
                 position += count
         if not self.schedule.wait_for_settled(target):

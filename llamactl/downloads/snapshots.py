@@ -1,0 +1,44 @@
+"""A job as others see it: an immutable picture, and its JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from llamactl.downloads.progress import Progress
+from llamactl.downloads.states import Job
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """The job and how far it is, at one moment."""
+
+    job: Job
+    progress: Progress
+
+
+def job_json(snapshot: JobSnapshot) -> dict[str, object]:
+    """The job as the REST interface and ``llamactl download --json`` show it."""
+    job, progress = snapshot.job, snapshot.progress
+    eta = progress.eta_seconds
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "repo": job.repo_id,
+        "tag": job.tag,
+        "status": job.status,
+        "detail": progress.detail,
+        "retry_at": progress.retry_at,
+        "progress": {
+            "bytes_downloaded": progress.bytes_downloaded,
+            "total_bytes": progress.total_bytes,
+            "current_file": progress.current_file,
+            "bytes_per_second": round(progress.bytes_per_second),
+            "eta_seconds": None if eta is None else round(eta, 1),
+            "files": [asdict(file) for file in progress.files],
+        },
+        "error": job.error,
+        "error_code": job.error_code,
+        "created_at": job.created_at,
+        "completed_at": job.completed_at,
+        "model_path": job.model_path,
+    }
