@@ -54,7 +54,8 @@ _NOT_TO_CLIENT = HOP_BY_HOP | {
     "set-cookie",
     "strict-transport-security",
 }
-_NOT_TO_CLIENT_PREFIXES = ("access-control-", "cross-origin-")
+# To a proxy in front, X-Accel and X-Sendfile are orders to send what only the server may choose.
+_NOT_TO_CLIENT_PREFIXES = ("access-control-", "cross-origin-", "x-accel-", "x-sendfile")
 
 
 def to_instance(headers: Iterable[tuple[str, str]], host: str, key: str, length: int) -> Headers:

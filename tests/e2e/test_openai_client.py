@@ -1,0 +1,212 @@
+"""The official ``openai`` client against real llama.cpp, with nothing but a base URL and a key."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
+from tests.fakes.gguf_files import tiny_gguf
+from tests.requirements import require, require_module
+
+PROMPT: Any = [{"role": "user", "content": "Say something."}]
+
+
+@pytest.fixture(scope="module", params=["embedded", "llama-server"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LlamactlProcess]:
+    """A server with two instances on one tiny model: one that chats, one that embeds."""
+    settings: dict[str, object] = {}
+    if request.param == "embedded":
+        require_module("xllamacpp")
+    else:
+        settings["backends.llama-cpp.command"] = require("llama-server")
+    folder = tmp_path_factory.mktemp("openai")
+    (model,) = tiny_gguf(folder / "tiny.gguf")
+    running = LlamactlProcess(folder / "server", settings)
+    try:
+        running.start()
+        _create(running, "chat", model, aliases=["acme/tiny:latest"], parallel=2)
+        _create(running, "embed", model, embeddings=True, pooling="mean")
+        yield running
+        assert running.stop() == 0
+        assert running.processes() == set()
+    finally:
+        running.kill_everything()
+
+
+def _create(
+    server: LlamactlProcess,
+    name: str,
+    model: Path,
+    aliases: list[str] | None = None,
+    **more: object,
+) -> None:
+    options = {"model": str(model), "ctx_size": 16384, **more}
+    body = {"backend_type": "llama_cpp", "backend_options": options, "aliases": aliases or []}
+    answer = server.api("POST", f"/instances/{name}", json=body)
+    assert answer.status_code == 201, answer.text
+
+
+@contextlib.contextmanager
+def client(server: LlamactlProcess, key: str | None = None) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1", api_key=key or server.key, timeout=PATIENCE, max_retries=0
+    ) as made:
+        yield made
+
+
+def make_key(server: LlamactlProcess, **fields: object) -> tuple[int, str]:
+    answer = server.api("POST", "/auth/keys", json={"name": "test", **fields})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"], answer.json()["key"]
+
+
+def busy_slots(server: LlamactlProcess) -> int:
+    """How many slots of the instance that chats are generating, by its own word."""
+    slots = server.api("GET", "/instances/chat/proxy/slots").json()
+    return sum(bool(slot["is_processing"]) for slot in slots)
+
+
+def in_flight(server: LlamactlProcess) -> int:
+    return int(server.api("GET", "/instances/chat").json()["in_flight"])
+
+
+def test_a_stopped_instance_answers_a_streamed_chat(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        with api.chat.completions.create(
+            model="chat", messages=PROMPT, max_tokens=12, stream=True
+        ) as stream:
+            events = list(stream)
+    text = "".join(choice.delta.content or "" for event in events for choice in event.choices)
+    assert text.strip()
+    assert events[-1].choices[0].finish_reason == "length"
+
+
+def test_a_chat_tells_its_usage(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        whole = api.chat.completions.create(model="acme/tiny:latest", messages=PROMPT, max_tokens=5)
+    assert whole.choices[0].message.content
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 5
+
+
+def test_completions_stream_and_stop(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        assert api.completions.create(model="chat", prompt="Once", max_tokens=5).choices[0].text
+        with api.completions.create(
+            model="chat", prompt="Once", max_tokens=5, stream=True
+        ) as stream:
+            assert "".join(event.choices[0].text for event in stream)
+
+
+def test_structured_output_keeps_its_schema(server: LlamactlProcess) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"enum": ["yes", "no"]}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    with client(server) as api:
+        whole = api.chat.completions.create(
+            model="chat",
+            messages=PROMPT,
+            max_tokens=64,
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": schema, "strict": True},
+            },
+        )
+    assert (whole.choices[0].message.content or "").replace(" ", "") in {
+        '{"answer":"yes"}',
+        '{"answer":"no"}',
+    }
+
+
+def test_embeddings_come_in_both_encodings(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        packed = api.embeddings.create(model="embed", input=["one", "another"])
+        plain = api.embeddings.create(model="embed", input="one", encoding_format="float")
+    assert [entry.index for entry in packed.data] == [0, 1]
+    assert len(packed.data[0].embedding) == 64
+    assert plain.data[0].embedding == pytest.approx(packed.data[0].embedding, abs=1e-4)
+
+
+def test_models_are_those_of_the_key(server: LlamactlProcess) -> None:
+    instance_id = server.api("GET", "/instances/embed").json()["id"]
+    _, key = make_key(server, permission_mode="per_instance", instance_ids=[instance_id])
+    with client(server, key) as api:
+        assert [model.id for model in api.models.list()] == ["embed"]
+        for name in ("chat", "nothing"):
+            with pytest.raises(openai.NotFoundError) as caught:
+                api.chat.completions.create(model=name, messages=PROMPT)
+            assert caught.value.code == "model_not_found"
+    with client(server) as api:
+        known = {model.id for model in api.models.list()}
+        assert known == {"chat", "acme/tiny:latest", "embed"}
+        assert api.models.retrieve("acme/tiny:latest").id == "acme/tiny:latest"
+
+
+def test_a_wrong_key_is_an_authentication_error(server: LlamactlProcess) -> None:
+    with client(server, "llc_wrong") as api, pytest.raises(openai.AuthenticationError) as caught:
+        api.models.list()
+    assert caught.value.code == "invalid_key"
+
+
+def test_what_the_model_refuses_is_told_in_its_own_words(server: LlamactlProcess) -> None:
+    with client(server) as api, pytest.raises(openai.APIStatusError) as caught:
+        api.embeddings.create(model="chat", input="x")
+    assert "embeddings" in caught.value.message
+
+
+def test_a_stream_that_is_closed_stops_the_generation(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        with api.chat.completions.create(
+            model="chat",
+            messages=PROMPT,
+            max_tokens=8000,
+            stream=True,
+            extra_body={"ignore_eos": True},
+        ) as stream:
+            next(iter(stream))
+            assert busy_slots(server) == 1
+    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
+    wait_for("the lease to be back", lambda: in_flight(server) == 0)
+
+
+def test_a_client_that_gives_up_waiting_stops_the_generation(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        patient = api.with_options(timeout=0.3)
+        with contextlib.suppress(openai.APITimeoutError):
+            patient.completions.create(
+                model="chat", prompt="Once", max_tokens=16000, extra_body={"ignore_eos": True}
+            )
+    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
+    wait_for("the lease to be back", lambda: in_flight(server) == 0)
+
+
+def test_a_deleted_key_ends_its_stream_with_an_error(server: LlamactlProcess) -> None:
+    key_id, key = make_key(server)
+    with client(server, key) as api:
+        stream = api.chat.completions.create(
+            model="chat",
+            messages=PROMPT,
+            max_tokens=16000,
+            stream=True,
+            # Long enough to be cut in the middle, however fast the machine is.
+            extra_body={"ignore_eos": True, "n_probs": 50},
+        )
+        with stream, pytest.raises(openai.APIError) as caught:
+            for number, _ in enumerate(stream):
+                if number == 2:
+                    assert server.api("DELETE", f"/auth/keys/{key_id}").status_code == 204
+        assert caught.value.code == "invalid_key"
+        with pytest.raises(openai.AuthenticationError):
+            api.models.list()
+    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
