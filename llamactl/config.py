@@ -349,6 +349,9 @@ def _hub(environ: Mapping[str, str]) -> HubConfig:
     endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
         raise ConfigError(f"environment: HF_ENDPOINT: {endpoint!r} must begin with https://")
+    if "@" in endpoint:
+        # It would be sent instead of the token, and shown wherever the endpoint is.
+        raise ConfigError("environment: HF_ENDPOINT: must not hold a user name or a password")
     token = environ.get("HF_TOKEN", "").strip()
     if any(not 32 < ord(character) < 127 for character in token):
         raise ConfigError("environment: HF_TOKEN: must be one word of plain characters")

@@ -149,6 +149,7 @@ def test_a_bad_variable_is_refused_by_its_name(tmp_path: Path) -> None:
     assert "LLAMACTL_PORT: must be a whole number" in refusal(tmp_path, LLAMACTL_PORT="x")
     assert "Did you mean LLAMACTL_PORT?" in refusal(tmp_path, LLAMACTL_PROT="1")
     assert "HF_ENDPOINT" in refusal(tmp_path, HF_ENDPOINT="ftp://x")
+    assert "user name" in refusal(tmp_path, HF_ENDPOINT="https://me:pass@mirror.example")
     assert "HF_TOKEN" in refusal(tmp_path, HF_TOKEN="two words")
 
 
