@@ -29,7 +29,7 @@ INSTANCE_BUTTONS: Mapping[str, tuple[Button, ...]] = {
     "running": (RESTART, STOP),
     "stopping": (),
     "restarting": (STOP,),
-    "failed": (START, STOP),
+    "failed": (START, ("stop", "Dismiss", "")),
 }
 SAID = {
     "starting": "The model is being loaded.",
@@ -159,7 +159,7 @@ def _instance_facts(instance: Json, now: float) -> tuple[tuple[str, str], ...]:
         ("Restarts", text("restarts")),
         ("In flight", text("in_flight")),
         ("Last used", ago_text(last_used, now) if last_used else "never"),
-        ("Made", moment_text(instance["created"])),
+        ("Created", moment_text(instance["created"])),
     ]
     if instance.get("exit_code") is not None:
         facts.insert(4, ("Exit code", text("exit_code")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 
@@ -16,18 +15,13 @@ _UNSEEN = re.compile(
 
 
 def size_text(size: float) -> str:
-    """Bytes in decimal units, as the hub and disks count: ``2.1 GB``."""
+    """Bytes in decimal units, as the hub and disks count, in two or three digits: ``2.1 GB``."""
     if size < 1000:
         return f"{int(size)} B"
-    exponent = min(int(math.log10(size) // 3), len(_UNITS))
-    value = size / 1000**exponent
-    if value >= 999.5 and exponent < len(_UNITS):
-        exponent, value = exponent + 1, value / 1000
-    return (
-        f"{value:.1f} {_UNITS[exponent - 1]}"
-        if value < 99.95
-        else (f"{value:.0f} {_UNITS[exponent - 1]}")
-    )
+    value, unit = size / 1000, 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[unit]}"
 
 
 def duration_text(seconds: float) -> str:

@@ -124,6 +124,7 @@ class CachedModelView:
     tag: str
     reference: str
     anchor: str
+    instance_name: str
     complete: bool
     can_run: bool
     size: str
@@ -223,6 +224,7 @@ def cached_model_view(model: Json, now: float) -> CachedModelView:
         tag=model["tag"],
         reference=reference,
         anchor="model-" + hashlib.sha256(reference.encode("utf-8", "replace")).hexdigest()[:12],
+        instance_name=instance_name_for(model["repo"], model["tag"]),
         complete=complete,
         can_run=complete and any(file.get("type") == "gguf" for file in files),
         size=size_text(model["total_size"]),
@@ -252,13 +254,11 @@ def key_view(key: KeyRecord, instance_names: Mapping[int, str], now: float) -> K
     )
 
 
-def instance_name_for(path: str) -> str:
-    """A name that an instance of the model file at ``path`` could have."""
-    stem = re.sub(r"\.gguf$", "", path.rpartition("/")[2], flags=re.IGNORECASE)
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
-    _, _, stem = stem.partition("_") if stem.count("_") > 1 else ("", "", stem)
-    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")
-    return name[:50].rstrip("-._")
+def instance_name_for(repo: str, tag: str) -> str:
+    """A name that an instance of this model could have: ``llama-3.2-3b-instruct-q4_k_m``."""
+    stem = re.sub(r"[-_.]gguf$", "", repo.rpartition("/")[2], flags=re.IGNORECASE)
+    words = stem if tag == "latest" else f"{stem}-{tag}"
+    return re.sub(r"[^a-z0-9._-]+", "-", words.lower()).strip("-._")[:50].rstrip("-._")
 
 
 def _may_use(key: KeyRecord, instance_names: Mapping[int, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
@@ -19,14 +19,23 @@ TABS = (
     ("Keys", "pages.keys.index"),
     ("System", "pages.system.show"),
 )
+TEMPLATE_GLOBALS: dict[str, Callable[..., object]] = {
+    "asset": asset_url,
+    "csrf_token": browser.csrf_token,
+    "needs_login": browser.needs_login,
+    "signed_in": lambda: browser.session() is not None,
+}
 
 
 def blueprints() -> Sequence[Blueprint]:
     """The login, open to everyone, and the pages behind it."""
     pages = Blueprint("pages", __name__)
     pages.before_request(_require_login)
-    pages.app_context_processor(_for_templates)
     pages.app_template_filter("plain")(plain)
+    # Globals, for macros do not see what a context processor gives.
+    for name, function in TEMPLATE_GLOBALS.items():
+        pages.app_template_global(name)(function)
+    pages.app_context_processor(lambda: {"tabs": TABS})
     for room in (models, downloads, instances, keys, system):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
@@ -34,13 +43,3 @@ def blueprints() -> Sequence[Blueprint]:
 
 def _require_login() -> AnyResponse | None:
     return browser.to_login() if browser.needs_login() else None
-
-
-def _for_templates() -> dict[str, object]:
-    return {
-        "asset": asset_url,
-        "csrf_token": browser.csrf_token,
-        "needs_login": browser.needs_login,
-        "signed_in": lambda: browser.session() is not None,
-        "tabs": TABS,
-    }

@@ -26,7 +26,7 @@ class Field:
     choices: Sequence[tuple[str, str]] = ()
     required: bool = False
     autofocus: bool = False
-    wide: bool = False
+    width: Literal["", "half", "wide"] = ""
 
     @property
     def input_type(self) -> str:

@@ -1,12 +1,14 @@
 """The form of an instance: from options to fields, and from what was typed to options.
 
 A field that is left empty is not in the options at all: llama.cpp's default, or the setting's, is
-what counts then. Options that the form has no field for are kept as they are when one is edited.
+what counts then. Flags that have no field of their own are lines among the extra arguments, and
+other options that the form does not have are kept as they are when an instance is edited.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +31,6 @@ IN_BACKEND = frozenset(
         "gpu_layers",
         "threads",
         "parallel",
-        "extra_args",
         "hf_repo",
         "hf_file",
         "mmproj",
@@ -70,13 +71,19 @@ def empty_form(config: Config) -> InstanceForm:
     """The fields without values; their texts say what an empty one means."""
     defaults = config.instances
     first = (
-        Field("name", "Name", help="Letters, digits, dot, dash, underscore.", required=True),
-        Field("backend_type", "Backend type", "select", choices=BACKENDS),
+        Field(
+            "name",
+            "Name",
+            help="Letters, digits, dot, dash, underscore.",
+            required=True,
+            width="half",
+        ),
+        Field("backend_type", "Backend type", "select", choices=BACKENDS, width="half"),
         Field(
             "model",
             "Model",
             help="The full path of a GGUF file, or org/model-name:tag of a cached model.",
-            wide=True,
+            width="wide",
         ),
         Field("ctx_size", "Context size", "number", help="Tokens.", placeholder="the model's own"),
         Field("gpu_layers", "GPU layers", "number", placeholder="as many as fit"),
@@ -88,15 +95,16 @@ def empty_form(config: Config) -> InstanceForm:
             "aliases",
             "Aliases",
             help="Further names that clients may ask for, with commas between.",
-            wide=True,
+            width="wide",
         ),
-        Field("on_demand_start", "Start with the first request", "check", wide=True),
+        Field("on_demand_start", "Start with the first request", "check", width="wide"),
         Field(
             "idle_timeout",
             "Idle timeout",
             "number",
             help="Minutes without a request until it is stopped; 0: never.",
             placeholder=f"{defaults.default_idle_timeout:g}",
+            width="half",
         ),
         Field(
             "extra_args",
@@ -104,7 +112,7 @@ def empty_form(config: Config) -> InstanceForm:
             "lines",
             help="Flags of llama-server, one a line.",
             placeholder="--cache-type-k q8_0",
-            wide=True,
+            width="wide",
         ),
     )
     return InstanceForm(first, _more(config))
@@ -154,14 +162,15 @@ def values_for_new(config: Config, model: str, name: str) -> dict[str, str]:
 
 def values_of(name: str, options: Mapping[str, Any]) -> dict[str, str]:
     """What the fields hold for an instance that exists; values of variables are masked."""
-    backend = options.get("backend_options") or {}
+    backend = dict(options.get("backend_options") or {})
+    extra = backend.pop("extra_args", None) or {}
     values = {"name": name, "backend_type": str(options.get("backend_type", ""))}
     for field in (*IN_BACKEND, *NUMBERS, "group", "preset_ini", "command_override"):
-        value = backend.get(field) if field in IN_BACKEND else options.get(field)
-        if value is not None and field != "extra_args":
-            values[field] = _number_text(value)
+        value = backend.pop(field, None) if field in IN_BACKEND else options.get(field)
+        if value is not None:
+            values[field] = _value_text(value)
     values["aliases"] = ", ".join(options.get("aliases") or ())
-    values["extra_args"] = _flag_lines(backend.get("extra_args") or {})
+    values["extra_args"] = "\n".join([*_flag_lines(backend), *_flag_lines(extra)])
     environment = options.get("environment") or {}
     values["environment"] = "\n".join(f"{variable}={MASK}" for variable in environment)
     values.update({box: "on" for box in ("on_demand_start", "auto_restart") if options.get(box)})
@@ -175,29 +184,30 @@ def options_json(
 
     Nothing is judged here: a number that is none goes on as text, and is refused by its name.
     """
-    options = copy.deepcopy(dict(before or {}))
-    backend = options.setdefault("backend_options", {})
+    options = dict(before or {})
+    backend: dict[str, Any] = {}
     kept = dict(options.get("environment") or {})
     for name in form.named() - {"name"}:
-        text = typed.get(name, "").strip()
-        place = backend if name in IN_BACKEND else options
-        value = _value(name, text, kept)
+        in_backend = name in IN_BACKEND or name == "extra_args"
+        place = backend if in_backend else options
+        value = _value(name, typed.get(name, "").strip(), kept)
         if value is None:
             place.pop(name, None)
         else:
             place[name] = value
-    return options
+    return {**options, "backend_options": backend}
 
 
 def _more(config: Config) -> Sequence[Field]:
     defaults = config.instances
     fields = [
-        Field("auto_restart", "Restart when it ends by itself", "check", wide=True),
+        Field("auto_restart", "Restart when it ends by itself", "check", width="wide"),
         Field(
             "max_restarts",
             "Restarts at most",
             "number",
             placeholder=str(defaults.default_max_restarts),
+            width="half",
         ),
         Field(
             "restart_delay",
@@ -205,22 +215,28 @@ def _more(config: Config) -> Sequence[Field]:
             "number",
             help="Seconds; it grows with each try.",
             placeholder=f"{defaults.default_restart_delay:g}",
+            width="half",
         ),
-        Field("group", "Group", help="For limits that several instances share."),
-        Field("hf_repo", "Hub repository", help="llama.cpp loads it itself, instead of Model."),
-        Field("hf_file", "Hub file"),
-        Field("mmproj", "Multimodal projector", help="The full path of its GGUF.", wide=True),
+        Field("group", "Group", help="For limits that several instances share.", width="half"),
+        Field(
+            "hf_repo",
+            "Hub repository",
+            help="llama.cpp loads it itself, instead of Model.",
+            width="half",
+        ),
+        Field("hf_file", "Hub file", width="half"),
+        Field("mmproj", "Multimodal projector", help="The full path of its GGUF.", width="wide"),
         Field(
             "environment",
             "Environment",
             "lines",
             help=f"NAME=VALUE, one a line. A value that is shown as {MASK} stays as it is.",
-            wide=True,
+            width="wide",
         ),
-        Field("preset_ini", "Preset (INI)", "lines", wide=True),
+        Field("preset_ini", "Preset (INI)", "lines", width="wide"),
     ]
     if config.security.allow_command_override:
-        fields.append(Field("command_override", "Command instead of llama-server", wide=True))
+        fields.append(Field("command_override", "Command instead of llama-server", width="wide"))
     return fields
 
 
@@ -254,7 +270,7 @@ def _number(text: str) -> int | float | str:
     return float(text) if "." in text else int(text)
 
 
-def _number_text(value: object) -> str:
+def _value_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -282,16 +298,32 @@ def _flags(text: str) -> dict[str, Any]:
 
 
 def _flag(line: str) -> tuple[str, str | bool]:
-    match = re.match(r"\s*-*([^\s=]+)(?:[\s=]+(.*))?$", line)
+    match = re.fullmatch(r"-*([^\s=]+)(?:[\s=]+(.*))?", line.strip())
     if match is None:
         return "", True
-    value = (match[2] or "").strip()
-    return match[1], value or True
+    return match[1], _unquoted((match[2] or "").strip()) or True
 
 
-def _flag_lines(flags: Mapping[str, Any]) -> str:
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(value))
+    return value
+
+
+def _flag_lines(flags: Mapping[str, Any]) -> Sequence[str]:
     lines = []
     for flag, value in flags.items():
+        dashed = flag.replace("_", "-")
         for each in value if isinstance(value, list) else [value]:
-            lines.append(f"--{flag}" if each is True else f"--{flag} {_number_text(each)}")
-    return "\n".join(lines)
+            if isinstance(each, bool):
+                lines.append(f"--{dashed}" if each else f"--no-{dashed}")
+            else:
+                lines.append(f"--{dashed} {_quoted(_value_text(each))}")
+    return lines
+
+
+def _quoted(value: str) -> str:
+    # A template with line breaks is one value all the same.
+    one_line = value == value.strip() and value.isprintable() and not value.startswith('"')
+    return value if one_line and value else json.dumps(value)

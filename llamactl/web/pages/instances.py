@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 
@@ -27,7 +28,7 @@ from llamactl.web.pages.instance_form import InstanceForm
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
 from llamactl.web.texts import last_lines
-from llamactl.web.views import cached_model_view, instance_name_for
+from llamactl.web.views import cached_model_view
 
 blueprint = Blueprint("instances", __name__)
 
@@ -44,9 +45,8 @@ def index() -> Response:
 
 @blueprint.get("/instances/new")
 def new() -> Response:
-    """Show the form of a new instance; ``?model=`` fills its model in."""
-    model = request.args.get("model", "")
-    name = instance_name_for(model) if model else ""
+    """Show the form of a new instance; ``?model=`` and ``?name=`` are filled in."""
+    model, name = request.args.get("model", ""), _free_name(request.args.get("name", ""))
     values = instance_form.values_for_new(services().config, model, name)
     return _form_page(instance_form.shown(_form(), values), title="Add Instance")
 
@@ -166,6 +166,12 @@ def _form(name: str = "") -> InstanceForm:
     if name:
         return InstanceForm([field for field in form.first if field.name != "name"], form.more)
     return form
+
+
+def _free_name(name: str) -> str:
+    taken = {each.name for each in services().supervisor.instances()}
+    further = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], further) if each not in taken)
 
 
 def _cached_models() -> list[tuple[str, str]]:

@@ -53,7 +53,7 @@ def make() -> Response:
         key, secret = services().keys.create(
             typed.get("name", ""),
             typed.get("permission_mode", ""),
-            [int(each) for each in typed.getlist("instance_ids") if each.isdigit()],
+            _ticked(),
             _end_of_day(typed.get("expires_at", "")),
         )
     except InvalidRequest as error:
@@ -94,18 +94,38 @@ def _form(names: Mapping[int, str], error: InvalidRequest | None, *, empty: bool
         return error.details if error and error.field == field else ""
 
     fields = (
-        Field("name", "Name", value=typed.get("name", ""), wrong=wrong("name"), required=True),
+        Field(
+            "name",
+            "Name",
+            value=typed.get("name", ""),
+            wrong=wrong("name"),
+            required=True,
+            width="half",
+        ),
         Field(
             "expires_at",
-            "Last day (empty: never expires)",
+            "Last day",
             kind="date",
+            help="Left empty, it never expires.",
             value=typed.get("expires_at", ""),
             wrong=wrong("expires_at"),
+            width="half",
         ),
     )
     chosen = [(id_, name, str(id_) in ticked) for id_, name in sorted(names.items())]
     mode = typed.get("permission_mode", "allow_all")
     return KeyForm(fields, mode, chosen, wrong("instance_ids"))
+
+
+def _ticked() -> list[int]:
+    ids = [int(each) for each in request.form.getlist("instance_ids") if each.isdecimal()]
+    if ids and request.form.get("permission_mode") == "allow_all":
+        raise InvalidRequest(
+            "Instances are ticked, but the key may use all",
+            hint='Choose "Only these", or tick none.',
+            field="instance_ids",
+        )
+    return ids
 
 
 def _end_of_day(typed: str) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, render_template, request, url_for
+from dataclasses import dataclass, field
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.access.throttle import Throttle
@@ -12,10 +15,26 @@ from llamactl.web.errors import problem_of
 
 blueprint = Blueprint("login", __name__)
 
-#: Wrong keys from one address, and from all of them together.
-by_address = Throttle()
-by_all = Throttle(burst=200, seconds=0.5)
-EVERYONE = "everyone"
+EXTENSION = "llamactl_login"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many wrong keys are heard from one address, and from all of them together."""
+
+    by_address: Throttle = field(default_factory=Throttle)
+    by_all: Throttle = field(default_factory=lambda: Throttle(burst=200, seconds=0.5))
+
+    def count(self, address: str) -> None:
+        """Count a wrong key; raises ``TooManyRequests`` where there were too many."""
+        for throttle, who in ((self.by_address, address), (self.by_all, "everyone")):
+            throttle.check(who)
+            throttle.failed(who)
+
+
+@blueprint.record
+def _limit(state: BlueprintSetupState) -> None:
+    state.app.extensions[EXTENSION] = Limits()
 
 
 @blueprint.get("/login")
@@ -49,13 +68,11 @@ def leave() -> AnyResponse:
 
 def _check(key: str) -> None:
     # A right key is looked up before anything is counted: nobody can lock its holder out.
-    address = request.remote_addr or ""
     try:
         principal = services().keys.authenticate(key)
     except AccessDenied:
-        for throttle, who in ((by_address, address), (by_all, EVERYONE)):
-            throttle.check(who)
-            throttle.failed(who)
+        limits: Limits = current_app.extensions[EXTENSION]
+        limits.count(request.remote_addr or "")
         raise
     if not principal.is_management:
         raise PermissionDenied(

@@ -12,6 +12,7 @@ from llamactl.errors import LlamactlError, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
+from llamactl.web.actions import delete_cached
 from llamactl.web.errors import status_of
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import Part, render_page
@@ -63,7 +64,7 @@ def delete() -> AnyResponse:
     repo, tag = request.form.get("repo", ""), request.form.get("tag", "")
     model = _find(repo, tag)
     try:
-        services().cache.delete(repo, tag)
+        delete_cached(repo, tag)
     except LlamactlError as error:
         page = render_template("models/delete.html", model=model, error=error)
         return Response(page, status=status_of(error), mimetype="text/html")

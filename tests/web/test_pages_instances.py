@@ -1,0 +1,248 @@
+"""The pages of instances, as a person without a script uses them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.web.conftest import PATIENCE
+from tests.web.visitor import Element, Visitor
+
+
+@pytest.fixture
+def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
+    visitor = Visitor(anonymous)
+    visitor.log_in(management_key)
+    return visitor
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A file that passes for a model wherever nobody loads it."""
+    path = tmp_path / "models" / "m.gguf"
+    path.parent.mkdir()
+    path.write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + bytes(16))
+    return str(path)
+
+
+def add(visitor: Visitor, name: str, button: str = "Create Instance", **typed: str) -> Element:
+    visitor.open("/instances")
+    visitor.press("Add Instance")
+    return visitor.press(button, name=name, **typed)
+
+
+def until(visitor: Visitor, path: str, fits: Callable[[Element], bool]) -> Element:
+    """The page at ``path`` once it fits."""
+    deadline = time.monotonic() + PATIENCE
+    while not fits(page := visitor.open(path)):
+        assert time.monotonic() < deadline, page.text
+        time.sleep(0.02)
+    return page
+
+
+def status(page: Element) -> str:
+    return next(each for each in page.all("span") if "status" in (each.get("class") or "")).text
+
+
+def test_without_instances_the_page_says_what_one_is(visitor: Visitor) -> None:
+    page = visitor.open("/instances")
+    assert "No instance yet." in page.text
+    assert page.one("a", aria_current="page").text == "Instances"
+
+
+def test_the_form_has_the_words_of_the_walk_through(visitor: Visitor) -> None:
+    visitor.open("/instances")
+    visitor.press("Add Instance")
+    chosen = visitor.field("Backend type").one("option")
+    assert (chosen["value"], chosen.text) == ("llama_cpp", "llama.cpp")
+    assert visitor.field("Model")["name"] == "model"
+
+
+def test_an_instance_is_added_started_and_stopped(visitor: Visitor, model: str) -> None:
+    page = add(visitor, "one", model=model)
+    assert visitor.path == "/instances/one"
+    assert status(page) == "stopped"
+    visitor.press("Start one")
+    page = until(visitor, "/instances/one", lambda page: status(page) in ("running", "failed"))
+    assert status(page) == "running"
+    terms = {each.text: each.within("div").one("dd").text for each in page.all("dt")}
+    assert terms["Model"] == model
+    assert terms["Port"].isdigit() and terms["Process"].isdigit()
+    visitor.press("Stop one")
+    until(visitor, "/instances/one", lambda page: status(page) == "stopped")
+    page = visitor.open("/instances")
+    row = page.one("table").one("tbody").one("tr")
+    assert row.one("th").text == "one"
+    assert status(row) == "stopped"
+
+
+def test_create_and_start_does_both(visitor: Visitor, model: str) -> None:
+    add(visitor, "one", "Create and start", model=model)
+    until(visitor, "/instances/one", lambda page: status(page) == "running")
+
+
+def test_what_was_typed_becomes_the_options(visitor: Visitor, model: str, runtime: Any) -> None:
+    add(
+        visitor,
+        "one",
+        model=f" {model} ",
+        ctx_size="4096",
+        gpu_layers="99",
+        threads="2",
+        parallel="3",
+        aliases="small, org/name:Q4_K_M ,",
+        idle_timeout="2.5",
+        extra_args="--cache-type-k q8_0\nno-warmup\n\n--cache-type-v=q8_0",
+        environment="CUDA_VISIBLE_DEVICES=0",
+    )
+    assert visitor.path == "/instances/one", visitor.page.text
+    options = runtime.supervisor.get("one").options.to_json()
+    backend = options["backend_options"]
+    assert backend["model"] == model
+    assert [backend[each] for each in ("ctx_size", "threads", "parallel")] == [4096, 2, 3]
+    assert str(backend["gpu_layers"]) == "99"
+    assert options["aliases"] == ["small", "org/name:Q4_K_M"]
+    assert options["idle_timeout"] == 2.5
+    assert options["environment"] == {"CUDA_VISIBLE_DEVICES": "0"}
+    flags = {**backend, **backend.get("extra_args", {})}
+    shown = {name.replace("-", "_"): value for name, value in flags.items()}
+    assert (shown["cache_type_k"], shown["cache_type_v"]) == ("q8_0", "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [
+        ("name", "-x"),
+        ("name", "new"),
+        ("name", "a b"),
+        ("ctx_size", "many"),
+        ("ctx_size", "1e9999"),
+        ("threads", "two"),
+        ("idle_timeout", "-1"),
+        ("max_restarts", "1.5"),
+    ],
+)
+def test_what_is_wrong_is_told_beside_its_field_and_nothing_typed_is_lost(
+    visitor: Visitor, model: str, runtime: Any, field: str, typed: str
+) -> None:
+    values = {"name": "one", "model": model, "aliases": "kept & <b>", field: typed}
+    page = add(visitor, values.pop("name"), **values)
+    assert visitor.answer.status_code == 400, page.text
+    assert page.one(id=field)["aria-invalid"] == "true"
+    assert page.one(id=f"{field}-wrong").text
+    for name, value in values.items():
+        assert page.one(id=name)["value"] == value
+    assert runtime.supervisor.instances() == []
+
+
+def test_a_name_that_is_taken_is_told_beside_it(visitor: Visitor, model: str) -> None:
+    add(visitor, "one", model=model)
+    page = add(visitor, "one", model=model)
+    assert visitor.answer.status_code == 409
+    assert "one" in page.one(id="name-wrong").text
+
+
+def test_a_wrong_field_behind_more_options_is_shown(visitor: Visitor, model: str) -> None:
+    page = add(visitor, "one", model=model, max_restarts="often")
+    details = page.one("details", class_="more")
+    assert details.get("open") is not None
+
+
+def test_a_box_that_was_unticked_stays_so(visitor: Visitor, model: str, runtime: Any) -> None:
+    visitor.open("/instances/new")
+    assert visitor.field("Start with the first request").get("checked") is not None
+    visitor.press("Create Instance", name="one", model=model, on_demand_start=[], auto_restart=[])
+    options = runtime.supervisor.get("one").options.to_json()
+    assert (options["on_demand_start"], options["auto_restart"]) == (False, False)
+
+
+def test_editing_changes_what_was_typed_and_keeps_the_rest(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    add(visitor, "one", model=model, ctx_size="4096", environment="TOKEN=secret-value\nA=1")
+    visitor.press("Edit one")
+    assert visitor.field("Context size")["value"] == "4096"
+    assert "secret-value" not in visitor.answer.text
+    visitor.press("Save", ctx_size="", threads="2", environment="TOKEN=***\nA=2")
+    assert visitor.path == "/instances/one"
+    options = runtime.supervisor.get("one").options.to_json()
+    assert options["backend_options"].get("ctx_size") is None
+    assert options["backend_options"]["threads"] == 2
+    assert options["environment"] == {"TOKEN": "secret-value", "A": "2"}
+
+
+def test_the_page_shows_no_value_of_a_variable(visitor: Visitor, model: str) -> None:
+    add(visitor, "one", model=model, environment="TOKEN=secret-value")
+    assert "TOKEN" in visitor.page.text
+    assert "secret-value" not in visitor.answer.text
+
+
+def test_delete_asks_first_and_then_deletes(visitor: Visitor, model: str, runtime: Any) -> None:
+    add(visitor, "one", model=model)
+    visitor.press("Delete one")
+    assert runtime.supervisor.get("one").name == "one"
+    visitor.press("Delete instance")
+    assert visitor.path == "/instances"
+    assert "No instance yet." in visitor.page.text
+
+
+def test_a_running_instance_is_not_deleted(visitor: Visitor, model: str) -> None:
+    add(visitor, "one", "Create and start", model=model)
+    until(visitor, "/instances/one", lambda page: status(page) == "running")
+    visitor.press("Delete one")
+    page = visitor.press("Delete instance")
+    assert visitor.answer.status_code == 409
+    assert page.one(id="alerts").text
+
+
+def test_the_log_shows_the_last_lines_plain(visitor: Visitor, model: str) -> None:
+    said = "'\x1b[31mred\x1b[0m <b>&amp;</b>'"
+    environment = f"FAKE_LLAMA=--fake-print {said}"
+    add(visitor, "one", "Create and start", model=model, environment=environment)
+    page = until(visitor, "/instances/one", lambda page: "red" in page.one(id="log").text)
+    assert "red <b>&amp;</b>" in page.one(id="log").text
+    whole = visitor.client.get("/instances/one/log")
+    assert whole.mimetype == "text/plain"
+    assert b"red" in whole.data
+
+
+def test_a_failed_start_is_explained_on_the_page(visitor: Visitor, model: str) -> None:
+    environment = "FAKE_LLAMA=--fake-fail 'error loading model: out of luck'"
+    add(visitor, "one", "Create and start", model=model, environment=environment, max_restarts="0")
+    page = until(visitor, "/instances/one", lambda page: status(page) == "failed")
+    assert "out of luck" in page.one(id="status").one(class_="alert bad").text
+    assert "Start one" in visitor.buttons()
+
+
+def test_the_page_says_how_to_call_the_instance(visitor: Visitor, model: str) -> None:
+    page = add(visitor, "one", model=model)
+    curl, python = (each.text for each in page.all("pre", class_="code") if "YOUR_KEY" in each.text)
+    assert "curl http://localhost/v1/chat/completions" in curl and '"model": "one"' in curl
+    assert 'base_url="http://localhost/v1"' in python and 'model="one"' in python
+
+
+@pytest.mark.parametrize("name", ["nobody", "%2e%2e", "a%0A", "x" * 51, "%3Cscript%3E"])
+def test_an_instance_that_does_not_exist_is_a_page_that_says_so(
+    visitor: Visitor, name: str
+) -> None:
+    visitor.open(f"/instances/{name}")
+    assert visitor.answer.status_code == 404
+    for suffix in ("/edit", "/delete", "/log"):
+        assert visitor.client.get(f"/instances/{name}{suffix}").status_code == 404
+
+
+# With a script
+
+
+def test_parts_of_the_page_come_alone(visitor: Visitor, model: str) -> None:
+    page = add(visitor, "one", model=model)
+    for part in ("status", "log"):
+        address = page.one(id=part)["hx-get"]
+        assert visitor.client.get(address).status_code == 204
+        fresh = visitor.client.get(address.partition("&seen=")[0])
+        assert fresh.text.startswith(f'<div id="{part}"')

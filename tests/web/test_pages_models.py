@@ -1,0 +1,267 @@
+"""The pages of models and downloads, as a person without a script uses them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from llamactl.config import Config
+from tests.fakes.fake_hub import FakeHub, seeded_bytes
+from tests.web.conftest import PATIENCE
+from tests.web.visitor import Element, Visitor
+
+REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
+Q4 = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
+REFERENCE = f"{REPO}:Q4_K_M"
+SIZE = 200_000
+SLOW = "slow/model-GGUF:Q4_K_M"
+
+
+@pytest.fixture
+def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
+    visitor = Visitor(anonymous)
+    visitor.log_in(management_key)
+    return visitor
+
+
+@pytest.fixture
+def repo(hub: FakeHub) -> str:
+    hub.add_repo(REPO, {Q4: seeded_bytes(SIZE, 1), "preset.ini": b"[default]\n"})
+    return REFERENCE
+
+
+@pytest.fixture
+def slow(hub: FakeHub) -> str:
+    """A reference whose download does not end while a test looks at it."""
+    hub.add_repo("slow/model-GGUF", {"model-Q4_K_M.gguf": seeded_bytes(4_000_000, 3)})
+    hub.throttle(20_000)
+    return SLOW
+
+
+def download(visitor: Visitor, reference: str) -> None:
+    visitor.open("/models")
+    visitor.press("Download Model")
+    visitor.press("Start Download", repo=reference)
+
+
+def until(visitor: Visitor, path: str, fits: Callable[[Element], bool]) -> Element:
+    """The page at ``path`` once it fits."""
+    deadline = time.monotonic() + PATIENCE
+    while not fits(page := visitor.open(path)):
+        assert time.monotonic() < deadline, page.text
+        time.sleep(0.02)
+    return page
+
+
+def job(page: Element) -> Element:
+    return page.one("article")
+
+
+def cached(visitor: Visitor, reference: str) -> Element:
+    download(visitor, reference)
+    return until(
+        visitor,
+        "/models",
+        lambda page: "completed" in page.text and "Cached models 1 model" in page.text,
+    )
+
+
+def test_home_is_the_page_of_models(visitor: Visitor) -> None:
+    page = visitor.open("/")
+    assert visitor.path == "/models"
+    tab = page.one("a", aria_current="page")
+    assert tab.text == "Models"
+    assert "No model is cached yet." in page.text
+
+
+def test_the_form_opens_by_a_button_and_a_download_by_another(visitor: Visitor, repo: str) -> None:
+    visitor.open("/models")
+    assert "Start Download" not in visitor.buttons()
+    visitor.press("Download Model")
+    assert visitor.field("Model")["placeholder"].endswith(":Q4_K_M")
+    visitor.press("Start Download", repo=f"  {repo} ")
+    assert visitor.path == "/models"
+    page = until(visitor, "/models", lambda page: "completed" in page.text)
+    assert job(page)["aria-label"] == f"Download of {REFERENCE}"
+
+
+def test_a_running_download_tells_bytes_speed_and_file(visitor: Visitor, slow: str) -> None:
+    download(visitor, slow)
+    page = until(visitor, "/models", lambda page: " kB of 4.0 MB" in page.text)
+    shown = job(page)
+    terms = {each.text: each.within("div").one("dd").text for each in shown.all("dt")}
+    assert terms["Current file"] == "model-Q4_K_M.gguf"
+    assert set(terms) == {"Downloaded", "Speed", "Time left", "Current file"}
+    bar = shown.one("progress")
+    assert 0 <= int(bar["value"]) < int(bar["max"]) == 1000
+    assert bar["aria-label"] == f"Progress of {SLOW}"
+    assert bar.text.endswith("%")
+
+
+def test_while_something_moves_the_page_reloads_without_a_script_but_not_under_a_form(
+    visitor: Visitor, slow: str
+) -> None:
+    assert not list(visitor.open("/models").all("meta", http_equiv="refresh"))
+    download(visitor, slow)
+    refresh = visitor.open("/models").one("meta", http_equiv="refresh")
+    assert refresh.within("noscript") and refresh["content"].isdigit()
+    assert not list(visitor.open("/models?form=download").all("meta", http_equiv="refresh"))
+
+
+def test_a_download_is_paused_resumed_and_cancelled(visitor: Visitor, slow: str) -> None:
+    download(visitor, slow)
+    until(visitor, "/models", lambda page: " kB of 4.0 MB" in page.text)
+    visitor.press(f"Pause {SLOW}")
+    until(visitor, "/models", lambda page: "paused" in job(page).text)
+    visitor.press(f"Resume {SLOW}")
+    assert job(visitor.page).one(class_="status busy") or "queued" in visitor.page.text
+    visitor.press(f"Cancel {SLOW}")
+    page = until(visitor, "/downloads", lambda page: "cancelled" in page.text)
+    assert "Remove from the list" in job(page).text
+    visitor.press(f"Remove from the list {SLOW}")
+    assert "Nothing was downloaded yet." in visitor.page.text
+
+
+def test_a_failed_download_says_why_and_is_retried(visitor: Visitor, hub: FakeHub) -> None:
+    hub.add_repo(REPO, {Q4: seeded_bytes(SIZE, 1)}, gated=True)
+    download(visitor, REFERENCE)
+    page = until(visitor, "/models", lambda page: f"Retry {REFERENCE}" in visitor.buttons())
+    assert "licence" in job(page).text
+    hub.add_repo(REPO, {Q4: seeded_bytes(SIZE, 1)})
+    visitor.press(f"Retry {REFERENCE}")
+    until(visitor, "/models", lambda page: "completed" in job(page).text)
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "nonsense", "../../x", "a/b/c", "a b/c", "org/name:tag:tag", "x" * 10_000]
+)
+def test_a_reference_that_is_none_is_told_beside_its_field_and_stays_typed(
+    visitor: Visitor, typed: str
+) -> None:
+    visitor.open("/models?form=download")
+    page = visitor.press("Start Download", repo=typed)
+    assert visitor.answer.status_code == 400
+    field = visitor.field("Model")
+    assert field["value"] == typed
+    assert field["aria-invalid"] == "true"
+    assert page.one(id="repo-wrong").text
+    assert "repo-wrong" in field["aria-describedby"].split()
+
+
+def test_a_cached_model_shows_size_files_and_full_paths(
+    visitor: Visitor, repo: str, web_config: Config
+) -> None:
+    page = cached(visitor, repo)
+    row = page.one("table").one("tbody").one("tr")
+    flat = web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}"
+    assert row.one(class_="name").text == REPO
+    assert row.one(class_="tag").text == "Q4_K_M"
+    assert str(flat) in [each.text for each in row.all("code")]
+    assert str(flat) in [each["data-copy"] for each in row.all("button", class_="copy")]
+    assert row.one("td", data_label="Size").text == "200 kB"
+    assert row.one("td", data_label="Files").text == str(len(list(row.all("code"))))
+
+
+def test_delete_asks_first_and_then_deletes(
+    visitor: Visitor, repo: str, web_config: Config
+) -> None:
+    flat = web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}"
+    cached(visitor, repo)
+    page = visitor.press(f"Delete {REFERENCE}")
+    assert page.one("h1").text == f"Delete {REPO} Q4_K_M ?"
+    assert str(flat) in page.text
+    assert flat.exists(), "asking deletes nothing"
+    visitor.press("Delete model")
+    assert visitor.path == "/models"
+    assert not flat.exists()
+    assert "No model is cached yet." in visitor.page.text
+
+
+def test_a_model_in_use_stays_and_the_page_says_who_uses_it(
+    visitor: Visitor, repo: str, hub: FakeHub, web_config: Config
+) -> None:
+    cached(visitor, repo)
+    hub.throttle(20_000)
+    hub.push(REPO, {Q4: seeded_bytes(4_000_000, 9)})
+    visitor.press(f"Delete {REFERENCE}")
+    asking = visitor.page
+    download(visitor, repo)
+    until(visitor, "/models", lambda page: "downloading" in page.text)
+    visitor.page = asking
+    page = visitor.press("Delete model")
+    assert visitor.answer.status_code == 409
+    assert "download" in page.one(id="alerts").text
+    assert (web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}").exists()
+
+
+def test_what_is_not_cached_cannot_be_deleted(visitor: Visitor) -> None:
+    visitor.open("/models/delete?repo=no/body&tag=Q4_K_M")
+    assert visitor.answer.status_code == 404
+
+
+def test_the_page_of_a_job_shows_each_file(visitor: Visitor, repo: str) -> None:
+    cached(visitor, repo)
+    link = job(visitor.page).one("a", class_="name")
+    page = visitor.open(link["href"])
+    files = [each.text for each in page.one("table").one("tbody").all("th")]
+    assert Q4 in files
+    assert all("100 %" in row.text for row in page.one("tbody").all("tr"))
+
+
+def test_a_job_that_does_not_exist_is_a_page_that_says_so(visitor: Visitor) -> None:
+    page = visitor.open("/downloads/0123456789abcdef")
+    assert visitor.answer.status_code == 404
+    assert "job_not_found" in page.text
+
+
+def test_add_instance_from_a_cached_model_fills_the_form(
+    visitor: Visitor, repo: str, web_config: Config
+) -> None:
+    cached(visitor, repo)
+    visitor.press(f"Add Instance with {REFERENCE}")
+    flat: Path = web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}"
+    assert visitor.field("Model")["value"] == str(flat)
+    assert visitor.field("Name")["value"] == "llama-3.2-3b-instruct-q4_k_m"
+
+
+# With a script
+
+
+def test_a_part_comes_alone_and_is_204_while_it_is_the_same(visitor: Visitor, repo: str) -> None:
+    page = cached(visitor, repo)
+    address = page.one(id="cached")["hx-get"]
+    assert visitor.client.get(address).status_code == 204
+    older = address.partition("&seen=")[0]
+    answer = visitor.client.get(older)
+    assert answer.status_code == 200
+    assert answer.text.startswith('<div id="cached"') and "<html" not in answer.text
+
+
+def test_a_button_pressed_by_htmx_answers_with_no_page(visitor: Visitor, slow: str) -> None:
+    download(visitor, slow)
+    form = visitor.button(f"Pause {SLOW}").within("form")
+    token = form.one("input", name="csrf_token")["value"]
+    answer = visitor.client.post(
+        form["hx-post"], data={"csrf_token": token}, headers={"HX-Request": "true"}
+    )
+    assert (answer.status_code, answer.headers["HX-Trigger"]) == (204, "refresh")
+
+
+def test_an_error_of_a_button_pressed_by_htmx_is_told_on_the_page(
+    visitor: Visitor, repo: str
+) -> None:
+    cached(visitor, repo)
+    form = visitor.button(f"Remove from the list {REFERENCE}").within("form")
+    token = form.one("input", name="csrf_token")["value"]
+    answer = visitor.client.post(
+        form["hx-post"].replace("remove", "pause"),
+        data={"csrf_token": token},
+        headers={"HX-Request": "true"},
+    )
+    assert answer.status_code == 422
+    assert answer.headers["HX-Retarget"] == "#alerts"
+    assert "completed" in answer.text and "<html" not in answer.text
