@@ -6,8 +6,6 @@ neither a client that leaves nor a word from another thread would wake it.
 
 from __future__ import annotations
 
-import http.client
-import io
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +13,9 @@ from typing import Protocol
 from llamactl.gateway.headers import Headers
 
 MAXIMUM_HEAD = 64 * 1024
+MAXIMUM_HEADERS = 200
 _MAXIMUM_CHUNK_LINE = 4096
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
+_STATUS_LINE = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -88,16 +87,19 @@ def framing_of(method: str, head: Head) -> tuple[Framing, int | None]:
 
 
 def _parse_head(data: bytes) -> Head:
-    line = _STATUS_LINE.match(data)
+    status, *lines = data[:-4].decode("latin-1").split("\r\n")
+    line = _STATUS_LINE.fullmatch(status)
     if line is None:
         raise Malformed("it does not answer in HTTP")
-    try:
-        parsed = http.client.parse_headers(io.BytesIO(data[line.end() :]))
-    except http.client.HTTPException as error:
-        raise Malformed("its headers cannot be read") from error
-    headers = [(name, str(value).strip()) for name, value in parsed.items()]
-    if any(not _TOKEN.fullmatch(name) for name, _ in headers):
-        raise Malformed("one of its headers has no name")
+    if len(lines) > MAXIMUM_HEADERS:
+        raise Malformed("it has too many headers")
+    headers = []
+    for each in lines:
+        name, colon, value = each.partition(":")
+        # A line that goes on in the next one has had no meaning that all agree on.
+        if not colon or not _TOKEN.fullmatch(name):
+            raise Malformed("its headers cannot be read")
+        headers.append((name, value.strip(" \t")))
     return Head(int(line.group(1)), headers)
 
 

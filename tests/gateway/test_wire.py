@@ -41,6 +41,10 @@ def test_interim_answers_are_passed_over() -> None:
         b"HTTP/1.1 101 Switching\r\n\r\n",
         b"x" * 100_000,
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: folded\r\n line\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX : space\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nnothing\r\n\r\n",
+        b"HTTP/1.1 200 OK\nX: 1\n\r\n\r\n",
     ],
     ids=lambda raw: repr(raw[:24]),
 )
