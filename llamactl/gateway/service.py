@@ -13,6 +13,7 @@ from llamactl.access.keys import Keys, Principal
 from llamactl.config import Config
 from llamactl.errors import InvalidKey, InvalidRequest, ModelNotFound, ShuttingDown
 from llamactl.gateway.admission import Admission
+from llamactl.gateway.catalogue import Catalogue
 from llamactl.gateway.client import Client
 from llamactl.gateway.media import remote_addresses
 from llamactl.gateway.passage import Passage
@@ -39,6 +40,7 @@ class Gateway:
         self._supervisor = supervisor
         self._keys = keys
         self._admission = Admission(config.gateway)
+        self._catalogue = Catalogue(supervisor)
         self._statistics = Statistics()
         keys.on_delete(self._cut_key)
 
@@ -96,18 +98,8 @@ class Gateway:
         return instance
 
     def models(self, principal: Principal) -> list[dict[str, object]]:
-        """What ``principal`` may name as a model, in OpenAI's form: instances and their aliases."""
-        return [
-            {
-                "id": name,
-                "object": "model",
-                "created": int(instance.created),
-                "owned_by": "llamactl",
-            }
-            for instance in self._supervisor.instances()
-            if principal.may_use(instance.id)
-            for name in (instance.name, *instance.options.aliases)
-        ]
+        """What ``principal`` may name as a model, in OpenAI's form."""
+        return self._catalogue.models(principal)
 
     def in_flight(self) -> int:
         """How many requests are inside."""

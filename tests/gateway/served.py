@@ -38,7 +38,7 @@ class StandingInstance:
     port: int
     created: float = 1_700_000_000.0
     in_flight: int = 0
-    options: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(aliases=()))
+    options: SimpleNamespace = field(default_factory=SimpleNamespace)
 
 
 class StandingInstances:
@@ -52,7 +52,10 @@ class StandingInstances:
                 entry["name"],
                 entry.get("status", "running"),
                 entry["port"],
-                options=SimpleNamespace(aliases=tuple(entry.get("aliases", ()))),
+                options=SimpleNamespace(
+                    aliases=tuple(entry.get("aliases", ())),
+                    is_router=entry.get("is_router", False),
+                ),
             )
             for entry in described
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_an_error_of_the_model_passes_as_it_is(three: Served) -> None:
 
 
 def test_an_instance_that_refuses_our_key_is_our_fault_and_not_the_clients(
-    serve: Serve, tmp_path: Any
+    serve: Serve, tmp_path: Path
 ) -> None:
     stranger = Instance(tmp_path, "another key")
     try:
@@ -169,6 +170,28 @@ def test_the_list_names_instances_and_their_aliases(three: Served) -> None:
     found = json.loads(three.call("GET", "/v1/models/org/n:tag")[2])
     assert found == listed[1]
     assert three.call("GET", "/v1/models/none")[0] == 404
+
+
+def test_the_list_tells_what_a_running_router_has_inside(
+    serve: Serve, tmp_path: Path, instance_key: str
+) -> None:
+    router = Instance(tmp_path, instance_key, models="org/a:Q4_K_M,b")
+    try:
+        served = serve(
+            (
+                {"id": 2, "name": "router", "port": router.port, "is_router": True},
+                {"id": 3, "name": "gone", "port": 1, "is_router": True},
+                {"id": 4, "name": "asleep", "port": 1, "is_router": True, "status": "stopped"},
+            )
+        )
+        listed = json.loads(served.call("GET", "/v1/models")[2])["data"]
+        names = ["fake", "org/n:tag", "router", "router/org/a:Q4_K_M", "router/b", "gone", "asleep"]
+        assert [entry["id"] for entry in listed] == names
+        assert listed[3]["owned_by"] == "router"
+        assert router.fake.events("request")[0]["path"] == "/v1/models"
+        assert served.settled()["taken"] == 0
+    finally:
+        router.kill()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""The models that can be named: instances, their aliases, and what routers have inside."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from llamactl.access.keys import Principal
+from llamactl.errors import UpstreamGone
+from llamactl.gateway.client import Client
+from llamactl.gateway.exchange import Exchange
+from llamactl.gateway.routing import MAXIMUM_NAME
+
+if TYPE_CHECKING:
+    from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
+
+#: Seconds that a router may take to tell, and for which what it told holds.
+ASK_SECONDS = 2.0
+KEEP_SECONDS = 10.0
+_LARGEST_LIST = 4 << 20
+
+
+class Catalogue:
+    """What may be named as a model. Thread-safe."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._lock = threading.Lock()
+        self._told: dict[int, tuple[float, tuple[str, ...]]] = {}
+
+    def models(self, principal: Principal) -> list[dict[str, object]]:
+        """What ``principal`` may name, in OpenAI's form.
+
+        A router's own models stand behind its name, ``NAME/MODEL``; they are asked only of one that
+        runs.
+        """
+        return [
+            {"id": name, "object": "model", "created": int(instance.created), "owned_by": owner}
+            for instance in self._supervisor.instances()
+            if principal.may_use(instance.id)
+            for name, owner in self._names(instance)
+        ]
+
+    def _names(self, instance: InstanceSnapshot) -> Iterator[tuple[str, str]]:
+        for name in (instance.name, *instance.options.aliases):
+            yield name, "llamactl"
+        if instance.options.is_router and instance.status == "running":
+            for model in self._inside(instance):
+                yield f"{instance.name}/{model}", instance.name
+
+    def _inside(self, instance: InstanceSnapshot) -> tuple[str, ...]:
+        with self._lock:
+            at, models = self._told.get(instance.id, (-KEEP_SECONDS, ()))
+        if time.monotonic() - at < KEEP_SECONDS:
+            return models
+        # Asked without a lease, which would count as a use: whoever lists models every minute
+        # would keep every router awake. llama-server tells its models without a key.
+        models = _ask(instance.port) if instance.port else ()
+        with self._lock:
+            self._told[instance.id] = (time.monotonic(), models)
+        return models
+
+
+def _ask(port: int) -> tuple[str, ...]:
+    """The models that a router lists; none if it does not answer in time or in JSON."""
+    try:
+        exchange = Exchange("127.0.0.1", port, Client(None), ASK_SECONDS)
+    except UpstreamGone:
+        return ()
+    try:
+        headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
+        head = exchange.send("GET", "/v1/models", headers, b"")
+        raw = exchange.ready()
+        while len(raw) < _LARGEST_LIST and (piece := exchange.read()):
+            raw += piece
+        return tuple(_ids(json.loads(raw))) if head.status == 200 else ()
+    except (UpstreamGone, ValueError):
+        return ()
+    finally:
+        exchange.close()
+
+
+def _ids(listed: Any) -> Iterator[str]:
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        name = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(name, str) and 0 < len(name) <= MAXIMUM_NAME and name.isprintable():
+            yield name
