@@ -34,7 +34,6 @@ from llamactl.errors import (
     Interrupted,
     InvalidState,
     JobNotFound,
-    LlamactlError,
     QueueFull,
     ShuttingDown,
 )

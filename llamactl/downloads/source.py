@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from llamactl.downloads.answers import Refused
-from llamactl.errors import Interrupted, NetworkError
+from llamactl.errors import Interrupted, NetworkError, RateLimited
 from llamactl.hub.remote import RemoteFile
 
 #: After so many refusals in a row, each of a fresh address: one connection, then no ranges, then
@@ -29,6 +30,7 @@ class Source:
         self._remote: RemoteFile | None = None
         self._generation = 0
         self._refusals = 0
+        self._limited: RateLimited | None = None
 
     def get(self) -> tuple[RemoteFile, int]:
         """The address and its generation; raises what the hub's client raises."""
@@ -36,9 +38,19 @@ class Source:
             if self._halt.is_set():
                 raise Interrupted
             if self._remote is None:
-                self._remote = self._resolve(self._halt)
+                self._remote = self._ask()
                 self._generation += 1
             return self._remote, self._generation
+
+    def _ask(self) -> RemoteFile:
+        """Ask the hub, but for one that asked to be left alone: not before that time."""
+        if self._limited is not None and time.time() < (self._limited.retry_at or 0.0):
+            raise self._limited
+        try:
+            return self._resolve(self._halt)
+        except RateLimited as error:
+            self._limited = error
+            raise
 
     def renew(self) -> None:
         """Let the next ``get`` ask the hub."""
