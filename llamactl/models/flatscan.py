@@ -11,7 +11,11 @@ from pathlib import Path
 from llamactl.errors import BadMetadata
 from llamactl.models.hubfile import Manifest
 from llamactl.models.layout import ref_of_manifest
+from llamactl.models.memory import Memory
 from llamactl.models.reference import ModelRef
+
+#: All names in the folder, and the references of the manifests among them.
+_Names = tuple[frozenset[str], dict[str, ModelRef]]
 
 _LARGEST_MANIFEST = 1024 * 1024
 
@@ -27,54 +31,59 @@ class StoredManifest:
 
 
 class FlatScanner:
-    """Reads the flat cache; remembers the manifests that did not change since the last time."""
+    """Reads the flat cache; remembers what did not change since the last time."""
 
     def __init__(self, root: Path, is_inside: Callable[[str], bool]) -> None:
         self._root = root
         self._is_inside = is_inside
-        self._manifests: dict[str, tuple[tuple[int, int, int], StoredManifest | None]] = {}
+        self._manifests: Memory[StoredManifest] = Memory()
+        self._names: Memory[_Names] = Memory()
 
     def scan(self) -> FlatFiles:
         """The cache as it is now; empty when there is none yet."""
-        files: set[str] = set()
+        root = str(self._root)
+        names = self._names.get(root)
+        if names is None:
+            names = self._read_names()
+            self._names.keep(root, names, [root])
+        files, manifest_names = names
         manifests: dict[str, list[StoredManifest]] = defaultdict(list)
-        read = {}
+        for name, ref in manifest_names.items():
+            manifest = self._manifest(name, ref)
+            if manifest is not None:
+                manifests[ref.repo_id].append(manifest)
+        self._manifests.keep_only(manifest_names)
+        return FlatFiles(root, files, {repo: tuple(found) for repo, found in manifests.items()})
+
+    def _read_names(self) -> _Names:
         try:
             with os.scandir(self._root) as entries:
-                for entry in entries:
-                    if entry.is_file(follow_symlinks=False) or (
-                        entry.is_symlink() and self._is_inside(entry.path)
-                    ):
-                        files.add(entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return FlatFiles(str(self._root), frozenset(), {})
-        for name in files:
-            ref = ref_of_manifest(name)
-            if ref is None:
-                continue
-            read[name] = self._read(name, ref)
-            stored = read[name][1]
-            if stored is not None:
-                manifests[ref.repo_id].append(stored)
-        self._manifests = read
-        return FlatFiles(str(self._root), frozenset(files), manifests)
+                files = frozenset(
+                    entry.name
+                    for entry in entries
+                    if entry.is_file(follow_symlinks=False)
+                    or (entry.is_symlink() and self._is_inside(entry.path))
+                )
+        except OSError:
+            return frozenset(), {}
+        refs = ((name, ref_of_manifest(name)) for name in sorted(files))
+        return files, {name: ref for name, ref in refs if ref is not None}
 
-    def _read(self, name: str, ref: ModelRef) -> tuple[tuple[int, int, int], StoredManifest | None]:
+    def _manifest(self, name: str, ref: ModelRef) -> StoredManifest | None:
+        known = self._manifests.get(name)
+        if known is not None:
+            return known
         path = self._root / name
         try:
-            status = path.stat()
-            state = (status.st_mtime_ns, status.st_size, status.st_ino)
-            known = self._manifests.get(name)
-            if known is not None and known[0] == state:
-                return known
             with path.open("rb") as file:
                 manifest = Manifest.parse(file.read(_LARGEST_MANIFEST))
         except (OSError, BadMetadata):
-            # Another program's file, damaged or just replaced: it tells nothing.
-            return (0, 0, 0), None
+            return None  # another program's file, damaged or just replaced: it tells nothing
         if manifest.gguf is None:
-            return state, None
-        return state, StoredManifest(ref, path, manifest.gguf, manifest.mmproj)
+            return None
+        stored = StoredManifest(ref, path, manifest.gguf, manifest.mmproj)
+        self._manifests.keep(name, stored, [str(path)])
+        return stored
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class FlatFiles:
 
     root: str
     names: frozenset[str]
-    manifests: dict[str, list[StoredManifest]]
+    manifests: dict[str, tuple[StoredManifest, ...]]
 
     def stat(self, name: str) -> os.stat_result | None:
         """The status of one file, or None when it is not there."""

@@ -57,6 +57,11 @@ class HubScanner:
                 if found is not None:
                     yield found
 
+    def sources(self, repo_dir: str) -> Iterator[str]:
+        """Every path from which ``files`` learns what is there, but for the files themselves."""
+        yield from (repo_dir, f"{repo_dir}/refs", f"{repo_dir}/refs/main", f"{repo_dir}/blobs")
+        yield from _folders_below(f"{repo_dir}/snapshots", 0)
+
     def _file(
         self, commit: str, filename: str, entry: os.DirEntry[str], blobs: str | None
     ) -> SnapshotFile | None:
@@ -135,3 +140,10 @@ def _walk(path: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry
                 yield from _walk(entry.path, f"{filename}/", depth + 1)
         elif is_filename(filename):
             yield filename, entry
+
+
+def _folders_below(path: str, depth: int) -> Iterator[str]:
+    yield path
+    if depth <= _DEEPEST:
+        for _name, folder in _folders(path):
+            yield from _folders_below(folder, depth + 1)

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from llamactl.models.filenames import is_gguf, split_of
 from llamactl.models.flatscan import FlatFiles, StoredManifest
 from llamactl.models.hubscan import SnapshotFile
-from llamactl.models.layout import flat_name
+from llamactl.models.layout import flat_name, unfinished_name
 from llamactl.models.selection import PRESET
-
-_UNFINISHED = ".downloadInProgress"
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,14 @@ class Inventory:
     """The GGUF files of a repository and its preset, by their path in it, and its manifests.
 
     ``unfinished`` are those that older llama.cpp is fetching into the flat cache right now.
+    ``wanted`` are all paths that were looked for.
     """
 
     repo_id: str
     files: dict[str, StoredFile]
     manifests: tuple[StoredManifest, ...]
     unfinished: frozenset[str]
+    wanted: frozenset[str]
 
 
 def take_inventory(repo_id: str, snapshots: Iterable[SnapshotFile], flat: FlatFiles) -> Inventory:
@@ -59,20 +59,19 @@ def take_inventory(repo_id: str, snapshots: Iterable[SnapshotFile], flat: FlatFi
     for snapshot in snapshots:
         if is_gguf(snapshot.filename):
             by_name.setdefault(snapshot.filename, []).append(snapshot)
-    manifests = tuple(flat.manifests.get(repo_id, ()))
-    wanted = dict.fromkeys(by_name)
+    manifests = flat.manifests.get(repo_id, ())
+    wanted = {*by_name, PRESET}
     for manifest in manifests:
-        wanted |= dict.fromkeys(_named(manifest, len(flat.names)))
-    wanted[PRESET] = None
+        wanted.update(_named(manifest, len(flat.names)))
     files = {}
     unfinished = set()
-    for filename in wanted:
+    for filename in sorted(wanted):
         stored = _stored(repo_id, filename, tuple(by_name.get(filename, ())), flat)
         if stored is not None:
             files[filename] = stored
-        if flat_name(repo_id, filename) + _UNFINISHED in flat.names:
+        if unfinished_name(repo_id, filename) in flat.names:
             unfinished.add(filename)
-    return Inventory(repo_id, files, manifests, frozenset(unfinished))
+    return Inventory(repo_id, files, manifests, frozenset(unfinished), frozenset(wanted))
 
 
 def _named(manifest: StoredManifest, most: int) -> Iterator[str]:

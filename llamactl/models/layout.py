@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from llamactl.errors import BadMetadata
@@ -85,11 +86,17 @@ def flat_name(repo_id: str, filename: str) -> str:
     return f"{repo_id}_{filename}".replace("/", "_")
 
 
+def unfinished_name(repo_id: str, filename: str) -> str:
+    """The flat name under which older llama.cpp fetches the file."""
+    return f"{flat_name(repo_id, filename)}.downloadInProgress"
+
+
 def blob_target(filename: str, oid: str) -> str:
     """What the link of ``filename`` in a snapshot holds: a relative path to its blob."""
     return "../" * (filename.count("/") + 2) + f"blobs/{oid}"
 
 
+@lru_cache(maxsize=16_384)
 def repo_of_dir(name: str) -> str | None:
     """The repository of a folder in the Hub's cache, or None when it is none of a model."""
     if not name.startswith(_REPO_PREFIX):
@@ -98,6 +105,7 @@ def repo_of_dir(name: str) -> str | None:
     return repo_id if is_repo_id(repo_id) else None
 
 
+@lru_cache(maxsize=16_384)
 def ref_of_manifest(name: str) -> ModelRef | None:
     """The reference that a manifest's file name holds, the tag as it was typed."""
     if not (name.startswith(_MANIFEST_PREFIX) and name.endswith(_MANIFEST_SUFFIX)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,16 +11,48 @@ from llamactl.models.catalogue import Entry, cached_model, entries_of
 from llamactl.models.flatscan import FlatFiles, FlatScanner
 from llamactl.models.hubscan import HubScanner, SnapshotFile
 from llamactl.models.inventory import Inventory, take_inventory
-from llamactl.models.layout import FlatCache, HubCache, flat_name
+from llamactl.models.layout import FlatCache, HubCache, flat_name, unfinished_name
+from llamactl.models.memory import Memory
 from llamactl.models.offer import Offer
 from llamactl.models.reference import LATEST, ModelRef
 from llamactl.models.snapshots import CachedModel
-from llamactl.models.verified import VerifiedFiles
+from llamactl.models.verified import VerifiedFiles, VerifiedRows
 from llamactl.models.volume import Volume
 
 
+class _Shelf:
+    """The models of one repository, and what of the flat cache they were made from."""
+
+    def __init__(self, inventory: Inventory, entries: list[Entry], flat: FlatFiles) -> None:
+        self._inventory = inventory
+        self._entries = entries
+        self._flat = flat
+        self._models: list[CachedModel] | None = None
+
+    def is_current(self, flat: FlatFiles) -> bool:
+        """Whether the flat cache holds the same of this repository as it did."""
+        repo_id, before = self._inventory.repo_id, self._flat.names
+        self._flat = flat
+        if flat.manifests.get(repo_id, ()) != self._inventory.manifests:
+            return False
+        return flat.names is before or not any(
+            (name in before) != (name in flat.names)
+            for filename in self._inventory.wanted
+            for name in (flat_name(repo_id, filename), unfinished_name(repo_id, filename))
+        )
+
+    def models(self, verified: VerifiedRows) -> list[CachedModel]:
+        if self._models is not None:
+            return self._models
+        models = [cached_model(self._inventory, entry, verified) for entry in self._entries]
+        # Digests that are not known by a blob's name come from the table, which changes.
+        if all(len(file.oid or "") == 64 for file in self._inventory.files.values()):
+            self._models = models
+        return models
+
+
 class Library:
-    """The reading side of both caches. It keeps nothing but manifests that did not change."""
+    """The reading side of both caches."""
 
     def __init__(
         self, flat: FlatCache, hub: HubCache, volume: Volume, verified: VerifiedFiles
@@ -28,17 +61,30 @@ class Library:
         self._hub = hub
         self._verified = verified
         self._flat_scanner = FlatScanner(flat.root, volume.is_inside)
+        self._shelves: Memory[_Shelf] = Memory()
         self.scanner = HubScanner(hub.root, volume.is_inside)
 
     def models(self) -> list[CachedModel]:
         """Every model in either cache, by repository and tag."""
         flat, verified = self._flat_scanner.scan(), self._verified.now()
-        return [
-            cached_model(inventory, entry, verified)
-            for repo_id in sorted(self._repos(flat), key=str.casefold)
-            for inventory in [self._inventory(repo_id, flat)]
-            for entry in entries_of(inventory)
-        ]
+        repos = sorted(self._repos(flat), key=str.casefold)
+        self._shelves.keep_only(repos)
+        return [model for repo_id in repos for model in self._models(repo_id, flat, verified)]
+
+    def _models(self, repo_id: str, flat: FlatFiles, verified: VerifiedRows) -> list[CachedModel]:
+        shelf = self._shelves.get(repo_id)
+        if shelf is None or not shelf.is_current(flat):
+            inventory = self._inventory(repo_id, flat)
+            shelf = _Shelf(inventory, entries_of(inventory), flat)
+            self._shelves.keep(repo_id, shelf, self._sources(inventory))
+        return shelf.models(verified)
+
+    def _sources(self, inventory: Inventory) -> Iterator[str]:
+        yield from self.scanner.sources(str(self._hub.repo_dir(inventory.repo_id)))
+        for file in inventory.files.values():
+            yield file.path
+            if Path(file.path).is_symlink():
+                yield os.path.realpath(file.path)
 
     def find(self, ref: ModelRef) -> CachedModel | None:
         """The model that ``ref`` means; None when it is not there."""

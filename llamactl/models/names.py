@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from llamactl.errors import BadMetadata
 
@@ -41,6 +42,7 @@ def is_oid(text: str) -> bool:
     return _OID.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=16_384)
 def is_filename(text: str) -> bool:
     """Whether ``text`` is a relative path that is safe, and the same file, on every system."""
     parts = text.split("/")

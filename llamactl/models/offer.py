@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from llamactl.models.filenames import (
     bits_of,
@@ -27,14 +28,14 @@ class Offer:
     """
 
     def __init__(self, filenames: Sequence[str]) -> None:
-        self._projectors = [name for name in filenames if is_mmproj(name)]
-        weights = [name for name in filenames if is_weights(name)]
-        self._primaries = primaries(weights)
-        models = (self._primaries[name] for name in prefer_whole_models(weights))
-        self.models = tuple(dict.fromkeys(models))
-        self._by_file = _index(weights, _file_spellings)
-        self._by_quant = _index(self.models, lambda name: (tag_of(name),))
-        self._by_plain_tag = _index(self.models, lambda name: (plain_tag_of(name),))
+        self._filenames = filenames
+        self._weights = [name for name in filenames if is_weights(name)]
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Every model on offer."""
+        whole = (self._primaries[name] for name in prefer_whole_models(self._weights))
+        return tuple(dict.fromkeys(whole))
 
     def find(self, tag: str) -> str | None:
         """The model that ``tag`` means, or None. Case does not matter."""
@@ -65,12 +66,28 @@ class Offer:
         """
         folder = model.split("/")[:-1]
         found: list[tuple[int, int, int, str]] = []
-        for position, name in enumerate(self._projectors):
+        for position, name in enumerate(filter(is_mmproj, self._filenames)):
             parts = name.split("/")[:-1]
             if parts == folder[: len(parts)]:
                 distance = abs(bits_of(name) - bits_of(model))
                 found.append((-len(parts), distance, position, name))
         return min(found)[-1] if found else None
+
+    @cached_property
+    def _primaries(self) -> dict[str, str]:
+        return primaries(self._weights)
+
+    @cached_property
+    def _by_file(self) -> dict[str, str]:
+        return _index(self._weights, _file_spellings)
+
+    @cached_property
+    def _by_quant(self) -> dict[str, str]:
+        return _index(self.models, lambda name: (tag_of(name),))
+
+    @cached_property
+    def _by_plain_tag(self) -> dict[str, str]:
+        return _index(self.models, lambda name: (plain_tag_of(name),))
 
     def _latest(self) -> str | None:
         """The Hub's ladder: Q4_K_M, then any other of four bits, then the first model."""
