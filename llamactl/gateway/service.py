@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from llamactl.access.keys import Keys, Principal
 from llamactl.config import Config
-from llamactl.errors import InvalidKey, InvalidRequest, ModelNotFound, ShuttingDown
+from llamactl.errors import (
+    InvalidKey,
+    InvalidRequest,
+    LlamactlError,
+    ModelNotFound,
+    ShuttingDown,
+)
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.catalogue import Catalogue
 from llamactl.gateway.client import Client
@@ -19,6 +25,7 @@ from llamactl.gateway.media import remote_addresses
 from llamactl.gateway.passage import Passage
 from llamactl.gateway.routing import Body, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
+from llamactl.gateway.usage import Usage
 
 if TYPE_CHECKING:
     from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
@@ -58,7 +65,11 @@ class Gateway:
             Client(connection),
             self._close,
         )
-        self._admission.enter(passage)
+        try:
+            self._admission.enter(passage)
+        except LlamactlError as error:
+            self._statistics.record("", error.code, 0.0, None, Usage(0, 0))
+            raise
         return passage
 
     def read_body(self, raw: bytes, content_type: str) -> Body:

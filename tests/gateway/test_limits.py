@@ -46,6 +46,8 @@ def test_more_requests_than_there_is_room_for_are_told_at_once(narrow: Served) -
     for stream in streams:
         stream.close()
     narrow.settled()
+    metrics = narrow.call("GET", "/metrics")[2]
+    assert b'llamactl_requests_total{instance="",result="too_many_requests"}' in metrics
 
 
 def test_one_key_cannot_take_every_place(narrow: Served) -> None:

@@ -322,6 +322,28 @@ def test_the_proxy_is_not_for_inference_keys_and_starts_nothing(three: Served) -
     assert (status, json.loads(body)["error"]) == (404, "instance_not_found")
 
 
+def test_a_routers_models_are_listed_loaded_and_unloaded(
+    serve: Serve, tmp_path: Path, instance_key: str
+) -> None:
+    router = Instance(tmp_path, instance_key, models="org/a:Q4_K_M,b")
+    try:
+        served = serve(({"id": 2, "name": "router", "port": router.port, "is_router": True},))
+        base = "/api/v1/llama-cpp/router/models"
+        listed = json.loads(served.call("GET", base)[2])["data"]
+        assert [entry["id"] for entry in listed] == ["org/a:Q4_K_M", "b"]
+        for verb in ("load", "unload"):
+            assert served.call("POST", f"{base}/org/a:Q4_K_M/{verb}")[0] == 200
+            asked = last_request(router)
+            assert asked["path"] == f"/models/{verb}"
+            assert json.loads(asked["body"]) == {"model": "org/a:Q4_K_M"}
+        _, key = served.make_key()
+        assert served.call("GET", base, key=key)[0] == 403
+        status, _, body = served.call("GET", "/api/v1/llama-cpp/fake/models")
+        assert (status, json.loads(body)["error"]) == (400, "invalid_request")
+    finally:
+        router.kill()
+
+
 def test_requests_and_tokens_are_counted_by_key(three: Served) -> None:
     key_id, key = three.make_key()
     three.call("POST", "/v1/chat/completions", PLAIN, key=key)

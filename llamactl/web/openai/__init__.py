@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint
 
 from llamactl.web import metrics
-from llamactl.web.openai import inference, native, proxy
+from llamactl.web.openai import inference, native, proxy, router
 
 
 def blueprints() -> list[Blueprint]:
-    """The blueprints of inference, of the proxy to an instance, and of ``/metrics``."""
-    return [inference.blueprint, native.blueprint, proxy.blueprint, metrics.blueprint]
+    """The blueprints of inference, of the ways to an instance, and of ``/metrics``."""
+    return [each.blueprint for each in (inference, native, proxy, router, metrics)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from llamactl.errors import ModelNotFound
-from llamactl.gateway.passage import Call, Passage
+from llamactl.gateway.passage import Call
 from llamactl.gateway.paths import OPENAI_POSTS
 from llamactl.web import services
 from llamactl.web.answers import json_answer
@@ -18,7 +18,7 @@ def infer() -> Response:
     """Ask the model that the body names; a stopped instance is started for it."""
     principal = inference_principal()
 
-    def plan(_: Passage) -> Call:
+    def plan() -> Call:
         route = services().gateway.route(principal, model_body())
         # The rule and not the path of the request: what is asked of an instance is ours to say.
         target = request.url_rule.rule if request.url_rule else ""

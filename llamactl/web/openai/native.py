@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from llamactl.errors import UpstreamGone
-from llamactl.gateway.passage import Call, Passage
+from llamactl.gateway.passage import Call
 from llamactl.gateway.paths import SHOWN_PROPS, native_target
 from llamactl.web import services
 from llamactl.web.answers import json_answer
@@ -25,7 +25,7 @@ def post(name: str, rest: str) -> Response:
     principal = inference_principal()
     target = _allowed("POST", rest)
 
-    def plan(_: Passage) -> Call:
+    def plan() -> Call:
         instance = services().gateway.instance(principal, name)
         return Call(instance, "POST", target, headers(), model_body().raw)
 
@@ -38,7 +38,7 @@ def get(name: str, rest: str) -> Response:
     principal = inference_principal()
     target = _allowed("GET", rest)
 
-    def plan(_: Passage) -> Call:
+    def plan() -> Call:
         instance = services().gateway.instance(principal, name)
         return Call(instance, "GET", target, headers(), b"", wakes=False)
 

@@ -27,7 +27,7 @@ def inference_principal() -> Principal:
     return found
 
 
-def forward(principal: Principal, plan: Callable[[Passage], Call]) -> Response:
+def forward(principal: Principal, plan: Callable[[], Call]) -> Response:
     """Admit the request, ask an instance, and stream its answer.
 
     ``plan`` runs once there is a place: it reads the body and decides what to ask.
@@ -35,7 +35,7 @@ def forward(principal: Principal, plan: Callable[[Passage], Call]) -> Response:
     connection = request.environ.get("gunicorn.socket")
     with services().gateway.admit(principal, connection) as passage:
         try:
-            return _streamed(passage, passage.forward(plan(passage)))
+            return _streamed(passage, passage.forward(plan()))
         except ClientGone:
             passage.result = "client_gone"
             return Response(status=CLIENT_CLOSED_REQUEST)

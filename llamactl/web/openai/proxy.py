@@ -7,7 +7,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
-from llamactl.gateway.passage import Call, Passage
+from llamactl.gateway.passage import Call
 from llamactl.web import services
 from llamactl.web.auth import management_required, principal
 from llamactl.web.openai.passing import forward, headers, raw_body
@@ -29,7 +29,7 @@ def pass_on(name: str, rest: str) -> Response:
     target = "/" + quote(rest)
     query = quote(request.query_string, safe=_IN_QUERY)
 
-    def plan(_: Passage) -> Call:
+    def plan() -> Call:
         instance = services().supervisor.get(name)
         path = f"{target}?{query}" if query else target
         return Call(instance, request.method, path, headers(), raw_body(), wakes=False)
