@@ -17,8 +17,11 @@ from llamactl.config import Config, load_config
 from llamactl.errors import LlamactlError
 from llamactl.hub.client import HubClient
 from llamactl.hub.tokens import current_token
-from llamactl.instances.backend import find_backend
+from llamactl.instances.backend import Backend
 from llamactl.instances.devices import visible_gpus
+
+#: Seconds before a second attempt: an answer is wanted soon.
+BACKOFF = 0.1
 
 
 class Finding(NamedTuple):
@@ -91,20 +94,18 @@ def _free_space(config: Config) -> Finding:
 
 
 def _llama_cpp(config: Config) -> Iterator[Finding]:
-    backend = find_backend(config)
-    found = {
-        "command": f"{' '.join(backend.command)}, {backend.version}",
-        "embedded": f"embedded, {backend.version}; a llama-server on PATH would be used instead",
-        "missing": "none; put llama-server on PATH, set backends.llama-cpp.command, or install "
-        "llamactl with the extra `embedded`",
-    }
-    yield Finding("llama.cpp", backend.kind != "missing", found[backend.kind])
     gpus = visible_gpus()
-    if not gpus:
-        yield Finding("GPU", True, "none seen; models run on the CPU")
+    backend = Backend(config.llama_cpp, gpus).describe()
+    if backend.kind == "missing":
+        yield Finding("llama.cpp", False, backend.warning or "none")
     else:
-        # A GPU that stands idle beside the CPU build is what people come to ask about.
-        yield Finding("GPU", not backend.warning, backend.warning or ", ".join(gpus))
+        name = "embedded" if backend.kind == "embedded" else backend.command[0]
+        text = f"{name}, {backend.version or 'which does not tell its version when it is run'}"
+        yield Finding("llama.cpp", backend.version is not None, text)
+    # A GPU that stands idle beside the CPU build is what people come here to ask about.
+    idle = backend.warning if gpus and backend.kind == "embedded" else None
+    seen = ", ".join(gpus) or "none seen; models run on the CPU"
+    yield Finding("GPU", idle is None, idle or seen)
 
 
 def _hub(config: Config) -> Iterator[Finding]:
@@ -114,7 +115,7 @@ def _hub(config: Config) -> Iterator[Finding]:
         return
     token = current_token(config.hub)
     try:
-        HubClient(endpoint, lambda: None, offline=False).search("gguf", 1)
+        HubClient(endpoint, lambda: None, offline=False, backoff=BACKOFF).search("gguf", 1)
     except LlamactlError as error:
         yield Finding("hub", False, error.details)
         return
@@ -123,7 +124,7 @@ def _hub(config: Config) -> Iterator[Finding]:
         yield Finding("token", True, "none; public models only")
         return
     try:
-        HubClient(endpoint, lambda: token, offline=False).search("gguf", 1)
+        HubClient(endpoint, lambda: token, offline=False, backoff=BACKOFF).search("gguf", 1)
     except LlamactlError as error:
         yield Finding("token", False, error.details)
     else:

@@ -14,7 +14,7 @@ from typing import Protocol
 import click
 
 from llamactl.cli.client import Server
-from llamactl.cli.local import data_directory, find_server
+from llamactl.cli.local import data_directory, find_server, services
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import say
 from llamactl.cli.progress import ACTIVE, Bar, Display, Events, Job, Lines
@@ -23,10 +23,8 @@ from llamactl.downloads.queue import DownloadQueue
 from llamactl.downloads.snapshots import job_json
 from llamactl.errors import LlamactlError
 from llamactl.models.reference import ModelRef
-from llamactl.runtime import Runtime
 
 MODELS = "/backends/llama-cpp/models"
-STOP_SECONDS = 20.0
 
 
 class DownloadFailed(LlamactlError):
@@ -57,7 +55,12 @@ class Here:
         self._queue = queue
 
     def submit(self, ref: ModelRef) -> str:
-        return self._queue.submit(ref).job.id
+        job_id = self._queue.submit(ref).job.id
+        others = [each.job for each in self._queue.jobs() if each.job.status in ACTIVE]
+        for job in others:
+            if job.id != job_id:
+                say(f"Goes on meanwhile: {job.repo_id}:{job.tag}, which a server had begun.")
+        return job_id
 
     def job(self, job_id: str) -> Job:
         return job_json(self._queue.job(job_id))
@@ -109,8 +112,8 @@ def download(
                 if server is not None:
                     job = follow(There(server), ref, display)
                 else:
-                    with _queue(Runtime(config)) as queue:
-                        job = follow(Here(queue), ref, display)
+                    with services(config, transfers=True) as own:
+                        job = follow(Here(own.downloads), ref, display)
     if job["status"] != "completed":
         raise DownloadFailed(_reason(job))
     if not as_json:
@@ -133,21 +136,6 @@ def follow(downloader: Downloader, ref: ModelRef, display: Display) -> Job:
         raise
     finally:
         display.close()
-
-
-@contextlib.contextmanager
-def _queue(runtime: Runtime) -> Iterator[DownloadQueue]:
-    """The download queue at work, without the rest of a server."""
-    runtime.database.open()
-    try:
-        runtime.downloads.start()
-        try:
-            yield runtime.downloads
-        finally:
-            runtime.downloads.request_stop()
-            runtime.downloads.join(STOP_SECONDS)
-    finally:
-        runtime.database.close()
 
 
 @contextlib.contextmanager

@@ -6,15 +6,24 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from llamactl.access.management import FILE_NAME as KEY_FILE
 from llamactl.cli.client import Server
 from llamactl.config import Config, load_config
+from llamactl.database import Database
+from llamactl.downloads.queue import DownloadQueue
 from llamactl.errors import LlamactlError
+from llamactl.hub.client import HubClient
+from llamactl.hub.tokens import current_token
 from llamactl.locks import FileLock
+from llamactl.models.cache import ModelCache
 from llamactl.secret import Secret
 
 LOCK_FILE = "server.lock"
+DATABASE_FILE = "llamactl.db"
+#: Seconds that running transfers get to put their bytes in order.
+STOP_SECONDS = 20.0
 
 
 class DataDirectoryHeld(LlamactlError):
@@ -58,6 +67,47 @@ def holding_server(config: Config, key: Secret | None = None) -> Server | None:
             hint="Wait until it is done, then try again.",
         )
     return Server(str(note["url"]), key or management_key(config))
+
+
+class Services(NamedTuple):
+    """The part of a server that a command can be by itself."""
+
+    cache: ModelCache
+    downloads: DownloadQueue
+
+
+@contextlib.contextmanager
+def services(config: Config, *, transfers: bool) -> Iterator[Services]:
+    """The caches and the queue over the open database; without ``transfers`` no job runs.
+
+    Built here and not by the server's Runtime, which needs more than every system has. Only for
+    the holder of the data directory.
+    """
+    database = Database(config.data_dir / DATABASE_FILE)
+    database.open()
+    try:
+        hub = HubClient(config.hub.endpoint, lambda: current_token(config.hub), config.hub.offline)
+        # No server runs, so no instance does.
+        cache = model_cache(config, database)
+        queue = DownloadQueue(config, database, hub, cache)
+        if not transfers:
+            queue.set_max_concurrent(0)
+        queue.start()
+        try:
+            yield Services(cache, queue)
+        finally:
+            queue.request_stop()
+            queue.join(STOP_SECONDS)
+    finally:
+        database.close()
+
+
+def model_cache(config: Config, database: Database) -> ModelCache:
+    """The caches of this machine, used by no instance."""
+    directories = config.llama_cpp
+    return ModelCache(
+        directories.cache_dir, directories.hub_dir, database, in_use=lambda _paths: []
+    )
 
 
 @contextlib.contextmanager

@@ -13,16 +13,23 @@ import click
 
 from llamactl.cli.client import Server
 from llamactl.cli.groups import DefaultGroup
-from llamactl.cli.local import DataDirectoryHeld, data_directory, find_server
+from llamactl.cli.local import (
+    DataDirectoryHeld,
+    data_directory,
+    find_server,
+    model_cache,
+    services,
+)
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table
 from llamactl.config import Config, load_config
 from llamactl.database import Database
-from llamactl.errors import ModelInUse
+from llamactl.downloads.leftovers import is_about
+from llamactl.downloads.states import ACTIVE
+from llamactl.errors import ModelNotFound
 from llamactl.models.cache import ModelCache
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
-from llamactl.runtime import Runtime
 
 MODELS = "/backends/llama-cpp/models"
 
@@ -85,7 +92,7 @@ def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
         else:
             if server is not None:
                 return server.get(MODELS)
-            cache = stack.enter_context(_opened(config)).cache
+            cache = stack.enter_context(services(config, transfers=False)).cache
         return [cached_model_json(model) for model in cache.list()]
 
 
@@ -94,24 +101,20 @@ def _delete_there(server: Server, repo_id: str, tag: str | None) -> None:
 
 
 def _delete_here(config: Config, repo_id: str, tag: str | None) -> None:
-    with _opened(config) as runtime:
-        if runtime.downloads.uses(repo_id, tag):
-            raise ModelInUse(
-                f"A download of {repo_id} has not ended",
-                hint="Let it end, or cancel it on the page of a running server.",
-            )
-        runtime.cache.delete(repo_id, tag)
-
-
-@contextlib.contextmanager
-def _opened(config: Config) -> Iterator[Runtime]:
-    """The services over the open database, none of them started."""
-    runtime = Runtime(config)
-    runtime.database.open()
-    try:
-        yield runtime
-    finally:
-        runtime.database.close()
+    with services(config, transfers=False) as own:
+        # No page is there to cancel a download that was interrupted: it goes with its model.
+        unfinished = [
+            each.job
+            for each in own.downloads.jobs()
+            if each.job.status in ACTIVE and is_about(each.job, repo_id, tag)
+        ]
+        for job in unfinished:
+            own.downloads.delete(job.id)
+        try:
+            own.cache.delete(repo_id, tag)
+        except ModelNotFound:
+            if not unfinished:
+                raise
 
 
 @contextlib.contextmanager
@@ -121,12 +124,7 @@ def _cache_alone(config: Config) -> Iterator[ModelCache]:
         database = Database(Path(folder) / "empty.db")
         database.open()
         try:
-            yield ModelCache(
-                config.llama_cpp.cache_dir,
-                config.llama_cpp.hub_dir,
-                database,
-                in_use=lambda _paths: [],
-            )
+            yield model_cache(config, database)
         finally:
             database.close()
 
