@@ -19,9 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from llamactl.access.management import management_secrets
+from llamactl.access.principal import ANYONE, MANAGEMENT, Principal
+from llamactl.access.records import KeyRecord, checked
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import InvalidKey, InvalidRequest, KeyNotFound
@@ -29,54 +31,14 @@ from llamactl.secret import Secret
 
 log = logging.getLogger(__name__)
 
-PermissionMode = Literal["allow_all", "per_instance"]
-PERMISSION_MODES: tuple[PermissionMode, ...] = ("allow_all", "per_instance")
+__all__ = ["ANYONE", "KeyRecord", "Keys", "Principal"]
+
 PREFIX = "llc"
-MAXIMUM_NAME = 100
 #: Usage that is not yet in the database is at most this old while requests come in.
 FLUSH_SECONDS = 60.0
 _MAXIMUM_KEY = 512
 _PUBLIC_ALPHABET = string.ascii_letters + string.digits
 _PUBLIC_LENGTH = 22
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who is asking. ``key_id`` is None for management keys and where no key is required."""
-
-    kind: Literal["management", "inference"]
-    name: str
-    key_id: int | None = None
-    instance_ids: frozenset[int] | None = None
-
-    @property
-    def is_management(self) -> bool:
-        return self.kind == "management"
-
-    def may_use(self, instance_id: int) -> bool:
-        """Whether inference on this instance is allowed; an id is never used twice."""
-        return self.instance_ids is None or instance_id in self.instance_ids
-
-
-MANAGEMENT = Principal("management", "management")
-#: Whoever asks where ``auth.require_inference_auth`` is off.
-ANYONE = Principal("inference", "anyone")
-
-
-@dataclass(frozen=True)
-class KeyRecord:
-    """An inference key as it can be shown: everything but its secret. Times are unix seconds."""
-
-    id: int
-    public_id: str
-    name: str
-    permission_mode: PermissionMode
-    instance_ids: tuple[int, ...]
-    created_at: float
-    expires_at: float | None
-    last_used_at: float | None
-    requests: int
-    tokens: int
 
 
 @dataclass
@@ -154,7 +116,7 @@ class Keys:
         Raises ``InvalidRequest`` that names the field.
         """
         name = name.strip()
-        mode = _checked(name, permission_mode, instance_ids)
+        mode = checked(name, permission_mode, instance_ids)
         with self._lock:
             entries = self._loaded()
             now = self._now()
@@ -287,23 +249,6 @@ def _public_id(presented: str) -> str:
 
 def _invalid() -> InvalidKey:
     return InvalidKey("This key is not known here")
-
-
-def _checked(name: str, mode: str, instance_ids: Sequence[int]) -> PermissionMode:
-    if not 0 < len(name) <= MAXIMUM_NAME or not name.isprintable():
-        raise InvalidRequest(
-            f"name must be a text of 1 to {MAXIMUM_NAME} printable characters", field="name"
-        )
-    for known in PERMISSION_MODES:
-        if known == mode:
-            if mode == "per_instance" and not instance_ids:
-                raise InvalidRequest(
-                    "per_instance needs the instances that the key may use", field="instance_ids"
-                )
-            return known
-    raise InvalidRequest(
-        "permission_mode must be allow_all or per_instance", field="permission_mode"
-    )
 
 
 def _from_row(row: Any) -> _Entry:

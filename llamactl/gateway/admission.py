@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from llamactl.access.keys import Principal
+from llamactl.access.principal import Principal
 from llamactl.config import GatewayConfig
 from llamactl.errors import LlamactlError, ShuttingDown, TooManyRequests
 

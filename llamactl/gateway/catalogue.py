@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from llamactl.access.keys import Principal
+from llamactl.access.principal import Principal
 from llamactl.errors import UpstreamGone
 from llamactl.gateway.client import Client
 from llamactl.gateway.exchange import Exchange

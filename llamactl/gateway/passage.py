@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from llamactl.access.keys import Principal
+from llamactl.access.principal import Principal
 from llamactl.config import Config
 from llamactl.errors import InstanceNotRunning, Interrupted, LlamactlError, UpstreamGone
 from llamactl.gateway import headers as rules

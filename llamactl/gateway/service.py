@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llamactl.access.keys import Keys, Principal
+from llamactl.access.keys import Keys
+from llamactl.access.principal import Principal
 from llamactl.config import Config
 from llamactl.errors import (
     InvalidKey,

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from llamactl.access.keys import KeyRecord
+from llamactl.access.records import KeyRecord
 from llamactl.errors import InvalidRequest
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from llamactl.access.keys import Principal
+from llamactl.access.principal import Principal
 from llamactl.errors import PermissionDenied
 from llamactl.gateway.exchange import ClientGone
 from llamactl.gateway.passage import Answer, Call, Passage
