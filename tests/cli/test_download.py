@@ -133,6 +133,21 @@ def test_an_interrupted_download_goes_on_with_the_same_command(
     assert hub.bytes_sent("cdn") - before < SIZE
 
 
+def test_rm_takes_what_an_interrupted_download_left(shell: Shell, hub: FakeHub) -> None:
+    hub.throttle(1 << 20)
+    with shell.start("download", f"{REPO}:Q4_K_M", "--json") as process:
+        assert process.stdout is not None
+        while not list(shell.folder.rglob("*.incomplete")):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert list(shell.folder.rglob("*.incomplete"))
+    code, _, err = shell.run("models", "rm", f"{REPO}:Q4_K_M")
+    assert code == 0, err
+    assert not list(shell.folder.rglob("*.incomplete*"))
+    assert shell.run("models", "rm", f"{REPO}:Q4_K_M")[0] == 1
+
+
 @pytest.mark.parametrize(
     ("reference", "told"),
     [("org/none", "HF_TOKEN"), (f"{REPO}:Q2_K", "Q4_K_M")],
