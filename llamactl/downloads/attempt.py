@@ -65,15 +65,20 @@ class Attempt:
         services: Services,
         halt: threading.Event,
         *,
+        ask_again: bool,
         keep: Callable[[Plan], None],
         progressed: Callable[[], None],
     ) -> None:
-        """``keep`` stores the plan, at once and whenever a file is complete."""
+        """``plan`` is the one of an earlier run; with ``ask_again`` the hub is asked for another.
+
+        ``keep`` stores the plan, at once and whenever a file is complete.
+        """
         self._job_id = job_id
         self._ref = ref
         self._plan = plan
         self._services = services
         self._halt = halt
+        self._ask_again = ask_again
         self._keep = keep
         self._progressed = progressed
         self._transfer: Transfer | None = None
@@ -87,8 +92,8 @@ class Attempt:
 
         Raises what ended it, or ``Interrupted``; partials stay, unless ``discard`` was set.
         """
-        resumed = self._plan is not None
-        plan = self._plan or self._make_plan()
+        resumed = self._plan is not None and not self._ask_again
+        plan = self._plan if self._plan is not None and resumed else self._make_plan()
         try:
             return self._fetch_and_publish(plan)
         except EntryNotFound:

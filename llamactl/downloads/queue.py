@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llamactl.config import Config
@@ -55,7 +55,8 @@ _ASK_AGAIN = frozenset({"bad_metadata", "checksum_mismatch", "incomplete_set", "
 class _Entry:
     job: Job
     progress: Progress
-    run: Run | None = field(default=None)
+    run: Run | None = None
+    ask_again: bool = False
 
 
 class DownloadQueue:
@@ -284,7 +285,7 @@ class DownloadQueue:
         self._notify()
 
     def _requeue(self, entry: _Entry, event: JobEvent) -> None:
-        plan = None if entry.job.error_code in _ASK_AGAIN else entry.job.plan
+        entry.ask_again = entry.job.error_code in _ASK_AGAIN
         self._apply(
             entry,
             event,
@@ -292,7 +293,6 @@ class DownloadQueue:
             error=None,
             error_code=None,
             completed_at=None,
-            plan=plan,
         )
         self._fill()
 
@@ -317,6 +317,7 @@ class DownloadQueue:
             None if job.plan is None else Plan.from_json(job.plan),
             self._services,
             halt,
+            ask_again=entry.ask_again,
             keep=lambda plan: self._keep_plan(entry, attempt, plan),
             progressed=self._progressed,
         )
@@ -333,11 +334,14 @@ class DownloadQueue:
         with self._changed:
             if entry.run is None or entry.run.attempt is not attempt:
                 raise Interrupted
-            job = replace(entry.job, plan=plan.to_json(), commit_hash=plan.commit)
+            before = entry.job
+            job = replace(before, plan=plan.to_json(), commit_hash=plan.commit)
             if job.tag.casefold() == plan.selection.tag.casefold():
                 job = replace(job, tag=plan.selection.tag)
             self._store.save(job)
             entry.job = job
+            if before.commit_hash not in (None, plan.commit):
+                self._remove_leftovers(before)
 
     def _ended(self, entry: _Entry, run: Run, event: JobEvent, changes: dict[str, Any]) -> None:
         """A run's last word, in its own thread."""

@@ -95,13 +95,17 @@ class Schedule:
             self._work.notify_all()
             self._arrived.notify_all()
 
-    def wait_for_room(self) -> None:
-        """Wait while too many bytes are not recorded: the disk is slower than the line."""
-        if self._unrecorded < self._most_unrecorded:
-            return
+    def admit(self, claim: Claim, most: int) -> int:
+        """How many of the claim's bytes may be read now; 0 after ``close``.
+
+        Waits while too many bytes are not recorded: the disk is slower than the line.
+        """
         with self._lock:
             while self._unrecorded >= self._most_unrecorded and not self._closed:
                 self._recorded.wait()
+            count = 0 if self._closed else min(most, claim.end - claim.position)
+            claim.reading_up_to = claim.position + count
+            return count
 
     def wait_for_bytes(self, target: Target, position: int) -> int:
         """Up to where ``target`` can be read from ``position``; that itself after ``close``."""
@@ -174,5 +178,4 @@ class Schedule:
         slowest = max(pace, key=pace.__getitem__, default=None)
         if slowest is None or pace[slowest] < settled:
             return None
-        # What its worker is reading at this moment must stay its own.
-        return slowest.target.split(slowest, margin=2 * self._tuning.read_size)
+        return slowest.target.split(slowest)

@@ -10,13 +10,16 @@ from llamactl.downloads.partfile import PartFile
 from llamactl.downloads.source import Source
 from llamactl.models.hubfile import HubFile
 
+_WORTH_A_REQUEST = 16 * 1024
+
 
 @dataclass(eq=False)
 class Claim:
     """Bytes ``[position, end)`` of one file that one worker fetches and nobody else.
 
-    ``end`` may move down to give the rest to another worker, never below what is being read.
-    ``whole``: the file is asked for without a range, and what is there already is skipped.
+    ``end`` may move down to give the rest to another worker, never below ``reading_up_to``, where
+    the read that is under way ends. ``whole``: the file is asked for without a range, and what is
+    there already is skipped.
     """
 
     target: Target
@@ -24,10 +27,11 @@ class Claim:
     end: int
     whole: bool = False
     position: int = field(init=False)
+    reading_up_to: int = field(init=False)
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.position = self.start
+        self.position = self.reading_up_to = self.start
 
     def seconds_left(self, settled_after: float) -> float:
         """How long the rest takes at the pace so far; 0 while it is too early to tell."""
@@ -88,10 +92,11 @@ class Target:
         else:
             self.unclaimed.add(claim.position, claim.end)
 
-    def split(self, slow: Claim, margin: int) -> Claim | None:
-        """The second half of a claim's rest, unless the first would keep less than ``margin``."""
+    def split(self, slow: Claim) -> Claim | None:
+        """The second half of a claim's rest, where that is worth a request of its own."""
         middle = slow.position + (slow.end - slow.position) // 2
-        if self.single or self.whole or middle < slow.position + margin:
+        middle = max(middle, slow.reading_up_to)
+        if self.single or self.whole or slow.end - middle < _WORTH_A_REQUEST:
             return None
         rest = Claim(self, middle, slow.end)
         slow.end = middle

@@ -171,12 +171,12 @@ class Worker:
     def _copy(self, response: urllib3.BaseHTTPResponse, claim: Claim, position: int) -> None:
         crew = self._crew
         while position < claim.end:
-            granted = crew.bandwidth.take(min(self._read_size, claim.end - position), crew.stop)
-            crew.schedule.wait_for_room()
+            granted = crew.bandwidth.take(self._read_size, crew.stop)
+            count = crew.schedule.admit(claim, granted)
             if crew.stop.is_set():
                 raise Interrupted
             began = self.blocked_since = time.monotonic()
-            data = response.read(granted, decode_content=False)
+            data = response.read(count, decode_content=False)
             self.blocked_since = None
             if not data:
                 raise Broken("the connection ended before the bytes did")
