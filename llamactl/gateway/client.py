@@ -6,6 +6,7 @@ be never. Where the server hands out the connection itself, it can be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 
@@ -13,6 +14,19 @@ import socket
 STALLED_SECONDS = 60.0
 # Tells of a closed connection where unread bytes hide its end; Linux has it, macOS does not.
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
+_PROBES = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in {
+            "TCP_KEEPIDLE": 20,
+            "TCP_KEEPINTVL": 10,
+            "TCP_KEEPCNT": 3,
+            "TCP_USER_TIMEOUT": int(STALLED_SECONDS * 1000),
+        }.items()
+        if hasattr(socket, name)
+    ),
+]
 
 
 class Client:
@@ -21,6 +35,11 @@ class Client:
     def __init__(self, connection: socket.socket | None) -> None:
         self._socket = connection
         self._pipelining = False
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            # A machine that vanished says nothing: only probes that stay without an answer tell.
+            with contextlib.suppress(OSError):
+                for level, option, value in _PROBES:
+                    connection.setsockopt(level, option, value)
 
     def watch(self, poll: select.poll) -> int | None:
         """Have ``poll`` wake when the client may have left; the descriptor that it then names."""
@@ -64,7 +83,5 @@ class Client:
         The WSGI server would wait for the client's own end before it closes.
         """
         if self._socket is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
