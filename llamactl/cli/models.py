@@ -48,7 +48,7 @@ def list_models(as_json: bool, url: str | None, key: str | None, config_file: Pa
     if as_json:
         print_json(found)
     elif found:
-        heads = ("MODEL", "SIZE", "FILES", "", "PATH")
+        heads = ("MODEL", "SIZE", "FILES", "STATE", "PATH")
         click.echo(table(heads, [_row(model) for model in found]))
     else:
         say("No models yet; get one with: llamactl download ORG/NAME:TAG")
@@ -130,7 +130,7 @@ def _cache_alone(config: Config) -> Iterator[ModelCache]:
 
 
 def _row(model: Any) -> tuple[object, ...]:
-    state = "" if model["complete"] else "incomplete"
+    state = "complete" if model["complete"] else "incomplete"
     name = f"{model['repo']}:{model['tag']}"
     path = model["files"][0]["path"] if model["files"] else ""
     return (name, size_text(model["total_size"]), model["file_count"], state, path)

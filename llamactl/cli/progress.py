@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 import click
 
@@ -23,6 +23,8 @@ Job = Mapping[str, Any]
 ACTIVE = frozenset({"queued", "downloading"})
 _MOVING = frozenset({"downloading", "verifying"})
 _SHOWN_AT_ONCE = 4
+_NARROWEST_BAR = 6
+_WIDEST_BAR = 60
 
 
 class Display(Protocol):
@@ -115,21 +117,40 @@ def done_line(file: Job, fancy: bool) -> str:
     return f"{'✓' if fancy else 'ok'} {plain(file['name'])}  {size_text(file['size'])}"
 
 
+class Row(NamedTuple):
+    """One bar before it is laid out."""
+
+    label: str
+    done: int
+    total: int | None
+    tail: str = ""
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def figures(self) -> str:
+        if not self.total:
+            return self.tail
+        size = f"{size_text(self.done)} of {size_text(self.total)}"
+        return f"{int(self.share * 100):3d} %  {size:<18}  {self.tail}".rstrip()
+
+
 def bar_lines(job: Job, width: int, *, fancy: bool = True, colour: bool = False) -> list[str]:
-    """The lines of the moving part, none longer than ``width`` cells."""
+    """The lines of the moving part, none longer than ``width`` cells, their bars aligned."""
     progress = job["progress"]
     files = [file for file in progress["files"] if file["status"] in _MOVING]
-    tail = _pace(job)
-    if len(progress["files"]) < 2 or not files:
-        name = files[0]["name"] if files else f"{job['repo']}:{job['tag']}"
-        done, total = progress["bytes_downloaded"], progress["total_bytes"]
-        return [_line(name, done, total, tail, width, fancy, colour)]
-    lines = [
-        _line(file["name"], file["bytes_downloaded"], file["size"], "", width, fancy, colour)
+    several = len(progress["files"]) > 1 and bool(files)
+    rows = [
+        Row(plain(file["name"]), file["bytes_downloaded"], file["size"])
         for file in files[:_SHOWN_AT_ONCE]
+        if several
     ]
-    done, total = progress["bytes_downloaded"], progress["total_bytes"]
-    return [*lines, _line("all files", done, total, tail, width, fancy, colour)]
+    whole = f"{job['repo']}:{job['tag']}" if not files else files[0]["name"]
+    label = "all files" if several else plain(whole)
+    rows.append(Row(label, progress["bytes_downloaded"], progress["total_bytes"], _pace(job)))
+    return _laid_out(rows, width - 1, fancy, colour)
 
 
 def summary(job: Job) -> str:
@@ -168,19 +189,19 @@ def _pace(job: Job) -> str:
     return ", ".join(parts)
 
 
-def _line(
-    name: str, done: int, total: int | None, tail: str, width: int, fancy: bool, colour: bool
-) -> str:
-    share = min(1.0, done / total) if total else 0.0
-    figures = f"{int(share * 100):3d} %  {size_text(done)} of {size_text(total)}" if total else ""
-    right = "  ".join(part for part in (figures, tail) if part)
-    right = right[: max(0, width - 2)]
-    room = width - 1 - len(right) - 2
-    label = _shorten(plain(name), max(8, room // 2))
-    cells = room - len(label) - 2
-    if cells < 6:
-        return f"{label}  {right}"[: width - 1]
-    return f"{label}  {_bar(share, cells, fancy, colour)}  {right}"
+def _laid_out(rows: list[Row], width: int, fancy: bool, colour: bool) -> list[str]:
+    room = width - max(len(row.figures) for row in rows) - 4
+    label_width = min(max(len(row.label) for row in rows), max(8, room * 2 // 3))
+    cells = min(_WIDEST_BAR, room - label_width)
+    lines = []
+    for row in rows:
+        label = _shorten(row.label, label_width).ljust(label_width)
+        if cells < _NARROWEST_BAR:
+            lines.append(f"{label}  {row.figures}"[:width])
+        else:
+            bar = _bar(row.share, cells, fancy, colour)
+            lines.append(f"{label}  {bar}  {row.figures}")
+    return lines
 
 
 def _bar(share: float, cells: int, fancy: bool, colour: bool) -> str:
