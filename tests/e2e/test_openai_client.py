@@ -1,4 +1,4 @@
-"""The official ``openai`` client against real llama.cpp, with nothing but a base URL and a key."""
+"""The official clients against real llama.cpp, with nothing but a base URL and a key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -210,3 +211,28 @@ def test_a_deleted_key_ends_its_stream_with_an_error(server: LlamactlProcess) ->
         with pytest.raises(openai.AuthenticationError):
             api.models.list()
     wait_for("the slot to be free", lambda: busy_slots(server) == 0)
+
+
+def test_the_anthropic_client_streams_and_counts(server: LlamactlProcess) -> None:
+    _, key = make_key(server)
+    with anthropic.Anthropic(
+        base_url=server.url, api_key=key, timeout=PATIENCE, max_retries=0
+    ) as api:
+        counted = api.messages.count_tokens(model="chat", messages=PROMPT)
+        assert counted.input_tokens > 0
+        with api.messages.stream(model="chat", messages=PROMPT, max_tokens=8) as stream:
+            assert stream.get_final_text()
+            assert stream.get_final_message().usage.output_tokens == 8
+        with pytest.raises(anthropic.NotFoundError):
+            api.messages.create(model="nothing", messages=PROMPT, max_tokens=8)
+
+
+def test_responses_are_passed_on(server: LlamactlProcess) -> None:
+    with client(server) as api:
+        whole = api.responses.create(model="chat", input="Say something.", max_output_tokens=8)
+        assert whole.output_text
+        with api.responses.create(
+            model="chat", input="Say something.", max_output_tokens=8, stream=True
+        ) as stream:
+            kinds = [event.type for event in stream]
+    assert kinds[-1] == "response.completed"
