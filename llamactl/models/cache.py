@@ -187,14 +187,14 @@ class ModelCache:
                 raise ModelInUse(
                     f"{repo_id} is used by {', '.join(users)}", hint="Stop that first, then delete"
                 )
-            going = {name for file in removal.files for name in file.names()}
-            elsewhere = {
-                file.blob
+            gone_names = {name for file in removal.files for name in file.names()}
+            staying = [
+                file
                 for file in self._library.snapshot_files(repo_id)
-                if file.blob is not None and file.path not in going
-            }
-            self._remover.remove(repo_id, removal, frozenset(elsewhere))
-            self._verified.forget(going)
+                if file.path not in gone_names
+            ]
+            self._remover.remove(repo_id, removal, staying)
+            self._verified.forget(gone_names)
             self._sweep(repo_id)
 
     def _whole(self, ref: ModelRef) -> CachedModel:
@@ -209,7 +209,7 @@ class ModelCache:
         return model
 
     def _sweep(self, repo_id: str) -> None:
-        for folder in (self.flat.root, self.hub.repo_dir(repo_id)):
+        for folder in (self.flat.root, self.hub.root, self.hub.repo_dir(repo_id)):
             disk.sweep(folder, older_than=time.time() - _ABANDONED)
 
 

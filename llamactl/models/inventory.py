@@ -37,6 +37,11 @@ class StoredFile:
             if snapshot.blob is not None:
                 yield snapshot.blob
 
+    def inodes(self) -> Iterator[tuple[int, int]]:
+        """Where the bytes of all these names are: device and inode."""
+        for status in (self.status, *(snapshot.status for snapshot in self.snapshots)):
+            yield status.st_dev, status.st_ino
+
 
 @dataclass(frozen=True)
 class Inventory:

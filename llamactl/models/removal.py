@@ -9,9 +9,10 @@ from pathlib import Path
 from llamactl.models import disk
 from llamactl.models.catalogue import Entry
 from llamactl.models.filenames import is_mmproj
-from llamactl.models.hubscan import read_ref
+from llamactl.models.hubscan import SnapshotFile, read_ref
 from llamactl.models.inventory import Inventory, StoredFile
 from llamactl.models.layout import FlatCache, HubCache
+from llamactl.models.names import is_oid
 from llamactl.models.selection import PRESET
 
 #: What hf and llama.cpp write down about snapshots; without any snapshot it says nothing.
@@ -54,17 +55,37 @@ class Remover:
         self._flat = flat
         self._hub = hub
 
-    def remove(self, repo_id: str, removal: Removal, still_linked: frozenset[str]) -> None:
+    def remove(self, repo_id: str, removal: Removal, staying: Sequence[SnapshotFile]) -> None:
         """Remove the files and then the names that lead to them.
 
-        ``still_linked`` are blobs that files of another name hold. The bytes go first and the
+        ``staying`` are the files of the repository whose bytes stay. The bytes go first and the
         manifest last: what a crash leaves is still listed, and can be deleted again.
         """
+        kept = {(file.status.st_dev, file.status.st_ino) for file in staying}
+        gone = {place for file in removal.files for place in file.inodes()} - kept
+        for blob in self._blobs(repo_id, gone):
+            disk.remove_file(self._hub.root, blob)
         for file in removal.files:
-            self._remove_file(file, still_linked)
+            self._remove_names(file)
         for path in removal.manifests:
             disk.remove_file(self._flat.root, path)
         self._tidy(repo_id, removal.files)
+
+    def _blobs(self, repo_id: str, inodes: set[tuple[int, int]]) -> list[Path]:
+        """The blobs that are, or point to, one of these files.
+
+        They are found by what they are, not by who points to them: where a snapshot holds hard
+        links, or a crash took the links away, nobody does.
+        """
+        found = []
+        for blob in sorted(self._hub.blobs(repo_id).glob("*")):
+            try:
+                status = blob.stat()
+            except OSError:
+                continue
+            if is_oid(blob.name) and (status.st_dev, status.st_ino) in inodes:
+                found.append(blob)
+        return found
 
     def discard(self, repo_id: str, paths: Sequence[Path], linked: frozenset[str]) -> None:
         """Remove bytes that were fetched for a model that never came to be.
@@ -80,10 +101,7 @@ class Remover:
         for folder in (self._hub.blobs(repo_id), self._hub.repo_dir(repo_id)):
             disk.remove_empty_dir(self._hub.root, folder)
 
-    def _remove_file(self, file: StoredFile, still_linked: frozenset[str]) -> None:
-        blobs = {snapshot.blob for snapshot in file.snapshots if snapshot.blob is not None}
-        for blob in sorted(blobs - still_linked):
-            disk.remove_file(self._hub.root, Path(blob))
+    def _remove_names(self, file: StoredFile) -> None:
         for snapshot in file.snapshots:
             disk.remove_file(self._hub.root, Path(snapshot.path))
         if file.flat is not None:

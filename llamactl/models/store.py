@@ -116,6 +116,7 @@ class Store:
         A preset has its flat name only.
         """
         flat, blob = self._flat.path(repo_id, file.filename), self._hub.blob(repo_id, file.oid)
+        disk.make_dirs(self._flat.root, self._flat.root)
         if not _same_file(source, flat):
             # An ETag that stays beside other bytes would have older llama.cpp take them for new.
             disk.remove_file(self._flat.root, self._flat.etag_path(flat))
