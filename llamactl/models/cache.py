@@ -182,7 +182,8 @@ class ModelCache:
             if not gone:
                 raise _not_found(repo_id, tag, [entry.tag for entry in entries])
             removal = plan_removal(inventory, gone, [e for e in entries if e not in gone])
-            users = self._in_use(removal.paths())
+            paths = removal.paths()
+            users = self._in_use(paths) if paths else []
             if users:
                 raise ModelInUse(
                     f"{repo_id} is used by {', '.join(users)}", hint="Stop that first, then delete"
@@ -216,4 +217,5 @@ class ModelCache:
 def _not_found(repo_id: str, tag: str | None, tags: Sequence[str]) -> ModelNotFound:
     name = repo_id if tag is None else f"{repo_id}:{tag}"
     hint = f"Cached are its tags {', '.join(tags)}" if tags else "Download it first"
-    return ModelNotFound(f"{name} is not in the cache", hint=hint)
+    shown = name if name.isprintable() else ascii(name)
+    return ModelNotFound(f"{shown} is not in the cache", hint=hint)

@@ -13,6 +13,7 @@ from llamactl.models.hubscan import HubScanner, SnapshotFile
 from llamactl.models.inventory import Inventory, take_inventory
 from llamactl.models.layout import FlatCache, HubCache, flat_name, unfinished_name
 from llamactl.models.memory import Memory
+from llamactl.models.names import is_repo_id
 from llamactl.models.offer import Offer
 from llamactl.models.reference import LATEST, ModelRef
 from llamactl.models.snapshots import CachedModel
@@ -98,6 +99,8 @@ class Library:
 
     def snapshot_files(self, repo_id: str) -> Iterator[SnapshotFile]:
         """The files of all its snapshots, models and others."""
+        if not is_repo_id(repo_id):
+            return iter(())
         return self.scanner.files(str(self._hub.repo_dir(repo_id)))
 
     def check_collision(self, repo_id: str, filenames: Iterable[str]) -> None:
