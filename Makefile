@@ -41,6 +41,8 @@ wheel: $(STAMPS)/venv  ## build dist/*.whl; an old build/ would ship templates t
 docs: $(STAMPS)/run  ## write docs/configuration.md anew from the settings table
 	$(BIN)/python docs/write_configuration.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python docs/write_files.py > ARCHITECTURE.md.new
+	mv ARCHITECTURE.md.new ARCHITECTURE.md
 
 clean:  ## remove .venv and everything that was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
