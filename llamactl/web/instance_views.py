@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llamactl.web.config_shown import MASK
 from llamactl.web.texts import ago_text, moment_text
 from llamactl.web.views import Button, Json
 
@@ -123,6 +124,12 @@ def model_of(backend_options: Mapping[str, Any]) -> str:
         file = backend_options.get("hf_file")
         return f"{backend_options['hf_repo']}" + (f" ({file})" if file else "") + " from the hub"
     return "every cached model (router mode)"
+
+
+def options_text(options: Json) -> str:
+    """Options as JSON to be read; what an environment variable holds is not shown."""
+    environment = dict.fromkeys(options.get("environment") or {}, MASK)
+    return json.dumps({**options, "environment": environment}, indent=2, ensure_ascii=False)
 
 
 def calls_view(name: str, base_url: str) -> CallsView:

@@ -63,7 +63,8 @@ def system_view(config: Config, backend: Any, started_at: float, now: float) -> 
     return SystemView(
         warning=backend.warning or "",
         facts=facts,
-        command=" ".join(backend.command),
+        # Configured arguments are among the settings, where secrets are masked.
+        command=" ".join(backend.command[: len(backend.command) - len(config.llama_cpp.args)]),
         places=tuple(_places(config)),
         settings=tuple(_settings(config)),
         source=str(config.source or ""),

@@ -130,7 +130,7 @@ def test_what_was_typed_becomes_the_options(visitor: Visitor, model: str, runtim
 def test_what_is_wrong_is_told_beside_its_field_and_nothing_typed_is_lost(
     visitor: Visitor, model: str, runtime: Any, field: str, typed: str
 ) -> None:
-    values = {"name": "one", "model": model, "aliases": "kept & <b>", field: typed}
+    values = {"name": "one", "model": model, "group": "kept & <b>", field: typed}
     page = add(visitor, values.pop("name"), **values)
     assert visitor.answer.status_code == 400, page.text
     assert page.one(id=field)["aria-invalid"] == "true"

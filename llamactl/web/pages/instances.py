@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -22,6 +21,7 @@ from llamactl.web.instance_views import (
     LogView,
     calls_view,
     instance_view,
+    options_text,
 )
 from llamactl.web.pages import instance_form
 from llamactl.web.pages.instance_form import InstanceForm
@@ -77,7 +77,7 @@ def show(name: str) -> Response:
         name=name,
         warning=_warning(),
         calls=calls_view(name, request.url_root.rstrip("/")),
-        options=json.dumps(instance["options"], indent=2, ensure_ascii=False),
+        options=options_text(instance["options"]),
     )
 
 

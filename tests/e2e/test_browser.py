@@ -1,0 +1,264 @@
+"""The pages in a real browser over a real server, with a script and without."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+from tests.e2e.conftest import Make
+from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
+from tests.fakes.fake_hub import FakeHub, seeded_bytes
+from tests.fakes.gguf_files import tiny_gguf_bytes
+from tests.requirements import require, require_module
+
+REPO = "acme/Tiny-Chat-GGUF"
+REFERENCE = f"{REPO}:Q4_K_M"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
+MILLISECONDS = PATIENCE * 1000
+SLOW = 150_000
+
+
+@dataclass
+class Visit:
+    """One browser window on one server, and all that its console said."""
+
+    page: Page
+    server: LlamactlProcess
+    said: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.server.url + path)
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def log_in(self) -> None:
+        self.open("/login")
+        self.page.get_by_label("Management key").fill(self.server.key)
+        self.press("Log in")
+        expect(self.page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
+
+    def start_download(self, reference: str) -> None:
+        self.open("/models")
+        self.press("Download Model")
+        self.page.get_by_label("Model", exact=True).fill(reference)
+        self.press("Start Download")
+
+    def progress(self) -> int:
+        """Thousandths of the one download."""
+        bar = self.page.locator("progress")
+        return int(bar.get_attribute("value") or 0) if bar.count() else 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=require("chromium"), args=ARGUMENTS, env=dict(os.environ)
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as hub:
+        hub.add_repo(REPO, {"Tiny-Chat-Q4_K_M.gguf": tiny_gguf_bytes(seed=1)})
+        hub.add_repo("acme/Large-GGUF", {"Large-Q8_0.gguf": seeded_bytes(20_000_000, 7)})
+        yield hub
+
+
+@pytest.fixture
+def server(make_server: Make, hub: FakeHub) -> LlamactlProcess:
+    return make_server(environment={"HF_ENDPOINT": hub.endpoint}).start()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: LlamactlProcess) -> Iterator[Callable[..., Visit]]:
+    """``visit(script=False, width=360)``: a window; its console must have stayed silent."""
+    opened: list[tuple[BrowserContext, Visit]] = []
+
+    def make(*, script: bool = True, width: int = 1280) -> Visit:
+        context = browser.new_context(
+            java_script_enabled=script, viewport={"width": width, "height": 800}
+        )
+        context.set_default_timeout(MILLISECONDS)
+        made = Visit(context.new_page(), server)
+        made.page.on("console", lambda message: made.said.append(_shown(message)))
+        made.page.on("pageerror", lambda error: made.said.append(str(error)))
+        opened.append((context, made))
+        return made
+
+    expect.set_options(timeout=MILLISECONDS)
+    yield make
+    for context, made in opened:
+        context.close()
+        assert made.said == []
+
+
+def _shown(message: ConsoleMessage) -> str:
+    return f"{message.type}: {message.text}"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
+def test_the_whole_way_from_a_name_to_a_running_instance(
+    visit: Callable[..., Visit], hub: FakeHub, server: LlamactlProcess, script: bool
+) -> None:
+    require_module("xllamacpp")
+    browser = visit(script=script)
+    page = browser.page
+    browser.open("/models")
+    assert page.url.startswith(f"{server.url}/login"), "every page asks for the key first"
+    browser.log_in()
+    expect(page.get_by_role("link", name="Models", exact=True)).to_have_attribute(
+        "aria-current", "page"
+    )
+
+    hub.throttle(SLOW)
+    browser.start_download(REFERENCE)
+    first = wait_for("progress", browser.progress)
+    wait_for("progress that moves by itself", lambda: browser.progress() > first)
+    expect(page.get_by_text("Tiny-Chat-Q4_K_M.gguf", exact=True).first).to_be_visible()
+    hub.throttle(None)
+    expect(page.get_by_text("completed", exact=True)).to_be_visible()
+    flat = server.flat / "acme_Tiny-Chat-GGUF_Tiny-Chat-Q4_K_M.gguf"
+    cached = page.locator("table").get_by_text(str(flat), exact=True)
+    expect(cached).to_be_visible()
+
+    browser.press(f"Add Instance with {REFERENCE}")
+    expect(page.get_by_label("Model", exact=True)).to_have_value(str(flat))
+    expect(page.get_by_label("Backend type")).to_have_text("llama.cpp")
+    page.get_by_label("Name", exact=True).fill("tiny")
+    page.get_by_label("Context size").fill("512")
+    browser.press("Create Instance")
+    expect(page.get_by_role("heading", name="tiny", exact=True)).to_be_visible()
+    browser.press("Start tiny")
+    expect(page.locator(".status.good")).to_have_text("running")
+    expect(page.locator(".log")).to_contain_text(re.compile(r"\w"))
+
+    browser.press("Stop tiny")
+    expect(page.locator("#status .status")).to_have_text("stopped")
+    browser.press("Delete tiny")
+    browser.press("Delete instance")
+    expect(page.get_by_text("No instance yet.")).to_be_visible()
+    browser.open("/models")
+    browser.press(f"Delete {REFERENCE}")
+    assert flat.exists()
+    browser.press("Delete model")
+    expect(page.get_by_text("No model is cached yet.")).to_be_visible()
+    assert not flat.exists()
+
+
+PAGES = [
+    "/models",
+    "/models?form=download",
+    "/downloads",
+    "/instances",
+    "/instances/new",
+    "/keys",
+    "/system",
+]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
+    visit: Callable[..., Visit], width: int
+) -> None:
+    browser = visit(width=width)
+    browser.log_in()
+    for path in PAGES:
+        browser.open(path)
+        browser.page.wait_for_load_state("networkidle")
+        sideways = browser.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert sideways == 0, path
+
+
+def test_what_is_typed_keeps_its_focus_while_a_download_moves(
+    visit: Callable[..., Visit], hub: FakeHub
+) -> None:
+    hub.throttle(SLOW)
+    browser = visit()
+    browser.log_in()
+    browser.start_download("acme/Large-GGUF:Q8_0")
+    browser.press("Download Model")
+    typed = browser.page.get_by_label("Model", exact=True)
+    typed.press_sequentially("acme/half-a-na")
+    first = wait_for("progress", browser.progress)
+    wait_for("progress that moves by itself", lambda: browser.progress() > first)
+    expect(typed).to_be_focused()
+    expect(typed).to_have_value("acme/half-a-na")
+
+
+def test_a_button_acts_in_place_and_keeps_the_focus(
+    visit: Callable[..., Visit], hub: FakeHub
+) -> None:
+    hub.throttle(SLOW)
+    browser = visit()
+    page = browser.page
+    browser.log_in()
+    browser.start_download("acme/Large-GGUF:Q8_0")
+    first = wait_for("progress", browser.progress)
+    page.evaluate("window.same = true")
+    cancel = page.get_by_role("button", name="Cancel acme/Large-GGUF:Q8_0")
+    cancel.focus()
+    wait_for("progress that moves by itself", lambda: browser.progress() > first)
+    expect(cancel).to_be_focused()
+    browser.press("Pause acme/Large-GGUF:Q8_0")
+    expect(page.get_by_text("paused", exact=True)).to_be_visible()
+    browser.press("Resume acme/Large-GGUF:Q8_0")
+    wait_for("progress that goes on", lambda: browser.progress() > first)
+    cancel.click()
+    expect(page.get_by_text("cancelled", exact=True)).to_be_visible()
+    assert page.evaluate("window.same"), "the page was never loaded again"
+
+
+def test_a_window_says_when_the_server_is_gone_and_when_it_is_back(
+    visit: Callable[..., Visit], server: LlamactlProcess
+) -> None:
+    browser = visit()
+    browser.log_in()
+    absent = browser.page.get_by_text("The server does not answer.")
+    expect(absent).to_be_hidden()
+    browser.page.context.set_offline(True)
+    expect(absent).to_be_visible()
+    browser.page.context.set_offline(False)
+    expect(absent).to_be_hidden()
+    # The word about the requests that failed is the one thing that may be said.
+    expected = re.compile("ERR_INTERNET_DISCONNECTED|htmx:(sendError|afterRequest)")
+    browser.said[:] = [each for each in browser.said if not expected.search(each)]
+
+
+def test_a_path_is_copied_by_its_button(
+    visit: Callable[..., Visit], server: LlamactlProcess, tmp_path: Path
+) -> None:
+    browser = visit()
+    browser.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    browser.log_in()
+    browser.open("/system")
+    row = browser.page.get_by_role("row").filter(has_text=str(server.flat)).first
+    row.get_by_role("button", name="Copy the path").click()
+    expect(row.get_by_text("Copied", exact=True)).to_be_visible()
+    assert browser.page.evaluate("navigator.clipboard.readText()") == str(server.flat)
