@@ -15,7 +15,8 @@ from llamactl.gateway.exchange import Exchange
 from llamactl.gateway.routing import MAXIMUM_NAME
 
 if TYPE_CHECKING:
-    from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
+    from llamactl.instances.snapshot import InstanceSnapshot
+    from llamactl.instances.supervisor import Supervisor
 
 #: Seconds that a router may take to tell, and for which what it told holds.
 ASK_SECONDS = 2.0

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from llamactl.access.principal import Principal
 from llamactl.config import Config
-from llamactl.errors import InstanceNotRunning, Interrupted, LlamactlError, UpstreamGone
+from llamactl.errors import (
+    InstanceNotRunning,
+    Interrupted,
+    LlamactlError,
+    MaxInstancesReached,
+    UpstreamGone,
+)
 from llamactl.gateway import headers as rules
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.client import Client
@@ -24,7 +30,9 @@ from llamactl.gateway.exchange import ClientGone, Cut, Exchange
 from llamactl.gateway.usage import Usage, usage_in
 
 if TYPE_CHECKING:
-    from llamactl.instances.supervisor import InstanceSnapshot, Lease, Supervisor
+    from llamactl.instances.lease import Lease
+    from llamactl.instances.snapshot import InstanceSnapshot
+    from llamactl.instances.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +183,10 @@ class Passage:
                         cancelled=self._is_over,
                     )
                 )
+            except MaxInstancesReached as error:
+                # To whoever starts an instance this is a conflict; to whoever asks it, a matter
+                # of time.
+                raise InstanceNotRunning(error.message, hint=error.hint, retry_after=5) from error
             except Interrupted:
                 if self._cut_by is not None:
                     raise self._cut_by from None

@@ -29,7 +29,8 @@ from llamactl.gateway.statistics import InstanceStatistics, Statistics
 from llamactl.gateway.usage import Usage
 
 if TYPE_CHECKING:
-    from llamactl.instances.supervisor import InstanceSnapshot, Supervisor
+    from llamactl.instances.snapshot import InstanceSnapshot
+    from llamactl.instances.supervisor import Supervisor
 
 
 @dataclass(frozen=True)
