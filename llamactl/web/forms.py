@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,21 @@ class DownloadRequest:
 class DeleteModelsQuery:
     repo: str = rule("The repository whose cached files go, as org/name.", example=REPO)
     tag: str | None = rule("One tag as the list shows it; without it, all.", default=None)
+
+
+@dataclass(frozen=True)
+class SearchQuery:
+    q: str = rule("A part of the repository's name.", longest=200, example="llama 3.2")
+
+
+@dataclass(frozen=True)
+class DownloadSettings:
+    bandwidth_limit: int | None = rule(
+        "Bytes per second for all downloads together; null is no limit.",
+        minimum=1024,
+        maximum=2**53,
+    )
+    max_concurrent: int = rule("How many downloads run at a time.", minimum=1, maximum=64)
 
 
 @dataclass(frozen=True)
@@ -60,9 +76,9 @@ class ParseCommandRequest:
     )
 
 
-def body(form: type[T]) -> T:
-    """The request's JSON body as ``form``."""
-    return schema.from_json(form, json_body())
+def body(form: type[T], current: Mapping[str, object] | None = None) -> T:
+    """The request's JSON body as ``form``; what it leaves out is as in ``current``."""
+    return schema.from_json(form, {**(current or {}), **json_body()})
 
 
 def query(form: type[T]) -> T:

@@ -35,6 +35,13 @@ def event_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield _event(rest)
 
 
+def followed(written: bytes, coming: Iterator[bytes]) -> Iterator[bytes]:
+    """What was written so far, then what comes; closing it closes ``coming``."""
+    if written:
+        yield written
+    yield from coming
+
+
 def event_answer(chunks: Iterable[bytes]) -> Response:
     """``event_stream`` as an answer that nothing on its way may hold back or keep."""
     answer = Response(event_stream(chunks), mimetype="text/event-stream")

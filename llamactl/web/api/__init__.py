@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from llamactl.web.api import instances, keys, models, openapi, system
+from llamactl.web.api import instances, keys, llama_cpp, models, openapi, system
 from llamactl.web.auth import authenticate_management
 
 
@@ -16,6 +16,7 @@ def blueprints() -> list[Blueprint]:
     api.register_blueprint(models.blueprint, url_prefix="/backends/llama-cpp/models")
     api.register_blueprint(models.blueprint, url_prefix="/models", name="models_short")
     api.register_blueprint(instances.blueprint, url_prefix="/instances")
+    api.register_blueprint(llama_cpp.blueprint)
     api.register_blueprint(system.blueprint)
     api.register_blueprint(keys.blueprint)
     return [api, openapi.blueprint]

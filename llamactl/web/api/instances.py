@@ -5,13 +5,13 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from llamactl.instances.options import Options
-from llamactl.instances.snapshots import instance_json
+from llamactl.instances.snapshot import instance_json
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer, text_answer
 from llamactl.web.api.routing import route
 from llamactl.web.forms import LogsQuery, WaitQuery
 from llamactl.web.jsonbody import json_body
-from llamactl.web.streams import event_answer
+from llamactl.web.streams import event_answer, followed
 
 blueprint = Blueprint("instances", __name__)
 
@@ -109,6 +109,7 @@ def restart_instance(name: str, query: WaitQuery) -> Response:
 def show_logs(name: str, query: LogsQuery) -> Response:
     """Show what an instance wrote."""
     supervisor = services().supervisor
+    written = supervisor.logs(name, query.lines or None)
     if query.follow:
-        return event_answer(supervisor.follow_logs(name))
-    return text_answer(supervisor.logs(name, query.lines or None))
+        return event_answer(followed(written, supervisor.follow_logs(name)))
+    return text_answer(written)

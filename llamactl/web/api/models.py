@@ -11,7 +11,7 @@ from llamactl.web import services
 from llamactl.web.actions import delete_cached
 from llamactl.web.answers import empty_answer, json_answer
 from llamactl.web.api.routing import route
-from llamactl.web.forms import DeleteModelsQuery, DownloadRequest
+from llamactl.web.forms import DeleteModelsQuery, DownloadRequest, DownloadSettings, SearchQuery
 
 blueprint = Blueprint("models", __name__)
 
@@ -103,3 +103,56 @@ def delete_models(query: DeleteModelsQuery) -> Response:
     """Delete a cached tag, or every tag of a repository; files that others need stay."""
     delete_cached(query.repo, query.tag)
     return empty_answer()
+
+
+@route(
+    blueprint,
+    "GET",
+    "/search",
+    query=SearchQuery,
+    answers={200: "Repositories with GGUF files", 502: "The hub did not answer"},
+)
+def search(query: SearchQuery) -> Response:
+    """Search the hub, the most downloaded first."""
+    return json_answer(
+        [
+            {
+                "repo": hit.repo_id,
+                "downloads": hit.downloads,
+                "likes": hit.likes,
+                "updated": None if hit.updated is None else int(hit.updated),
+                "gated": hit.gated,
+            }
+            for hit in services().hub.search(query.q)
+        ]
+    )
+
+
+def settings_json() -> dict[str, object]:
+    """What can be changed of the downloads while they run."""
+    downloads = services().downloads
+    return {
+        "bandwidth_limit": downloads.bandwidth_limit,
+        "max_concurrent": downloads.max_concurrent,
+    }
+
+
+@route(blueprint, "GET", "/settings", answers={200: "The settings"})
+def show_settings() -> Response:
+    """Show what limits the downloads."""
+    return json_answer(settings_json())
+
+
+@route(
+    blueprint,
+    "PUT",
+    "/settings",
+    body=DownloadSettings,
+    current=settings_json,
+    answers={200: "The settings as they are now"},
+)
+def change_settings(body: DownloadSettings) -> Response:
+    """Change what limits the downloads, at once and until the server stops."""
+    services().downloads.set_bandwidth_limit(body.bandwidth_limit)
+    services().downloads.set_max_concurrent(body.max_concurrent)
+    return json_answer(settings_json())

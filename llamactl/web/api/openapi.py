@@ -93,7 +93,7 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, object]:
     summary = (inspect.getdoc(view) or rule.endpoint).partition("\n\n")[0].replace("\n", " ")
-    known = OPERATIONS.get(view, Operation(summary, None, None, {200: "Done"}))
+    known = OPERATIONS.get(view, Operation(summary, {200: "Done"}))
     variables = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in sorted(rule.arguments)
@@ -106,7 +106,10 @@ def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, o
         "responses": _responses(rule, known),
     }
     if known.body is not None:
-        content = {"application/json": {"schema": schema.json_schema(known.body)}}
+        taken = schema.json_schema(known.body)
+        if known.partial:
+            taken["required"] = []
+        content = {"application/json": {"schema": taken}}
         described["requestBody"] = {"required": True, "content": content}
     if rule.rule in WITHOUT_KEY:
         described["security"] = []

@@ -20,12 +20,16 @@ View = Callable[..., Response]
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route takes and gives, as ``/openapi.json`` tells it."""
+    """What a route takes and gives, as ``/openapi.json`` tells it.
+
+    ``partial``: the body may leave out what is to stay as it is.
+    """
 
     summary: str
-    body: type[DataclassInstance] | None
-    query: type[DataclassInstance] | None
     answers: Mapping[int, str]
+    body: type[DataclassInstance] | None = None
+    query: type[DataclassInstance] | None = None
+    partial: bool = False
 
 
 OPERATIONS: dict[View, Operation] = {}
@@ -38,12 +42,14 @@ def route(
     *,
     body: type[DataclassInstance] | None = None,
     query: type[DataclassInstance] | None = None,
+    current: Callable[[], Mapping[str, object]] | None = None,
     answers: Mapping[int, str],
 ) -> Callable[[View], View]:
     """Answer ``method`` at ``path``, with and without a slash at its end.
 
     The view gets the path's variables, and what the request said as ``body`` and ``query`` where
-    these forms are named: it never sees a request that does not fit them.
+    these forms are named: it never sees a request that does not fit them. ``current`` gives what a
+    body may leave out.
     """
 
     def register(view: View) -> View:
@@ -52,11 +58,11 @@ def route(
             if query is not None:
                 variables["query"] = forms.query(query)
             if body is not None:
-                variables["body"] = forms.body(body)
+                variables["body"] = forms.body(body, current() if current else None)
             return view(**variables)
 
         summary = (inspect.getdoc(view) or "").partition("\n\n")[0]
-        OPERATIONS[parsed] = Operation(summary, body, query, answers)
+        OPERATIONS[parsed] = Operation(summary, answers, body, query, current is not None)
         blueprint.add_url_rule(path, view_func=parsed, methods=[method], strict_slashes=False)
         return parsed
 
