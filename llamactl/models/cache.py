@@ -113,10 +113,7 @@ class ModelCache:
         return self._volume.free_space()
 
     def partial_path(self, repo_id: str, oid: str) -> Path:
-        """Where the partial of these bytes lies. Its name ends in ``.incomplete``.
-
-        Raises ``CacheNotWritable``.
-        """
+        """Where the partial of these bytes lies. Its name ends in ``.incomplete``."""
         return self._store.partial_path(repo_id, oid)
 
     def publish_file(

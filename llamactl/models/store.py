@@ -35,10 +35,7 @@ class Store:
         self._etags: dict[Path, str] = {}
 
     def partial_path(self, repo_id: str, oid: str) -> Path:
-        """Where the partial of these bytes lies: on the file system where they will stay.
-
-        Raises ``CacheNotWritable``.
-        """
+        """Where the partial of these bytes lies: on the file system where they will stay."""
         blob = self._hub.blob(repo_id, oid)
         folder = blob.parent if self._volume.links else self._flat.root
         return folder / f"{oid}.llamactl.incomplete"

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from llamactl.errors import TransferError
 from llamactl.models import disk
 
 
@@ -24,11 +25,14 @@ class Volume:
     def links(self) -> bool:
         """Whether one file can have a name in both caches.
 
-        Raises ``CacheNotWritable`` when one of them cannot be written.
+        While that cannot be tried, because one of them cannot be written, it is guessed.
         """
         if self._links is None:
-            with _new_file(self._hub_root) as here, _new_file(self._flat_root) as there:
-                self._links = disk.hard_link(here, there, self._flat_root)
+            try:
+                with _new_file(self._hub_root) as here, _new_file(self._flat_root) as there:
+                    self._links = disk.hard_link(here, there, self._flat_root)
+            except TransferError:
+                return _device(self._hub_root) == _device(self._flat_root)
         return bool(self._links)
 
     def file_mode(self) -> int:
@@ -45,9 +49,7 @@ class Volume:
 
     def free_space(self) -> int:
         """Free bytes where downloads are kept, or will be once that directory is made."""
-        places = (self._flat_root, *self._flat_root.parents)
-        existing = next(folder for folder in places if folder.exists())
-        return shutil.disk_usage(existing).free
+        return shutil.disk_usage(_existing(self._flat_root)).free
 
     def is_inside(self, path: str) -> bool:
         """Whether ``path`` lies in one of the caches, after all links are followed."""
@@ -64,3 +66,12 @@ def _new_file(root: Path) -> Iterator[Path]:
         with disk.temporary_name(root) as path:
             path.touch(mode=0o666, exist_ok=False)
             yield path
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the one in which it would be made."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _device(path: Path) -> int:
+    return _existing(path).stat().st_dev

@@ -1,0 +1,187 @@
+"""What a GGUF file says of itself, read from its first bytes.
+
+The file comes from strangers. Nothing that it claims is believed before it is there: every length
+is held against a bound and against the file's size, arrays are passed over without being built,
+and no number of bytes makes the reading slow. A chat template is text here; nobody runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+from llamactl.models.ggufbytes import HeaderBytes, NotGGUF, Value
+from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
+
+__all__ = ["GGUFHeader", "NotGGUF", "read_header", "read_model"]
+
+_MAGIC = b"GGUF"
+_VERSIONS = {2, 3}
+_MOST_FIELDS = 4096
+_MOST_TENSORS = 65_536
+_MOST_DIMENSIONS = 8
+_MOST_PARAMETERS = 2**50
+
+#: Added to a file type that was not written down by whoever made the file.
+_GUESSED = 1024
+
+#: Fields whose values are kept; those of the architecture have its name before the dot.
+_FIELDS = frozenset(
+    {
+        "general.architecture",
+        "general.name",
+        "general.size_label",
+        "general.file_type",
+        "tokenizer.ggml.model",
+        "tokenizer.ggml.tokens",
+        "tokenizer.chat_template",
+        "split.count",
+        "split.no",
+    }
+)
+_OF_THE_ARCHITECTURE = frozenset(
+    {
+        "context_length",
+        "block_count",
+        "embedding_length",
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.value_length",
+        "expert_count",
+    }
+)
+
+
+@dataclass(frozen=True)
+class GGUFHeader:
+    """The facts of one file; None where it does not tell.
+
+    ``parameters`` and ``tensors`` are those of this file: a shard has a part of them, and the
+    others of a set have hardly more. ``key_length`` and ``value_length`` are per head.
+    ``kv_heads`` is that of the layer with most. ``split_count`` is 1 for a file of its own.
+    """
+
+    version: int
+    architecture: str
+    name: str | None
+    size_label: str | None
+    quantisation: str | None
+    parameters: int
+    tensors: int
+    context_length: int | None
+    layers: int | None
+    embedding_length: int | None
+    heads: int | None
+    kv_heads: int | None
+    key_length: int | None
+    value_length: int | None
+    experts: int | None
+    tokenizer: str | None
+    vocabulary_size: int | None
+    chat_template: str | None
+    split_index: int
+    split_count: int
+
+
+def read_header(path: Path) -> GGUFHeader:
+    """The header of one file. Raises ``NotGGUF`` for whatever is not a whole GGUF header."""
+    with HeaderBytes.of(path) as header:
+        if header.take(4) != _MAGIC:
+            raise NotGGUF(f"{path} is not a GGUF file")
+        version = header.number("I")
+        if version not in _VERSIONS:
+            raise NotGGUF(f"{path} has a GGUF version that llama.cpp does not read")
+        tensors = header.count("Q", _MOST_TENSORS)
+        fields = _read_fields(header)
+        parameters, common_type = _read_tensors(header, tensors)
+    return _facts(version, fields, tensors, parameters, common_type)
+
+
+def read_model(paths: Sequence[Path]) -> GGUFHeader:
+    """The header of a whole model: the first shard's, with the parameters of all shards."""
+    headers = [read_header(path) for path in paths]
+    return replace(
+        headers[0],
+        parameters=sum(header.parameters for header in headers),
+        tensors=sum(header.tensors for header in headers),
+    )
+
+
+def _read_fields(header: HeaderBytes) -> dict[str, Value]:
+    fields = {}
+    for _ in range(header.count("Q", _MOST_FIELDS)):
+        key = header.text(most=65_535)
+        _prefix, _dot, rest = key.partition(".")
+        if key in _FIELDS or rest in _OF_THE_ARCHITECTURE:
+            fields[key] = header.value()
+        else:
+            header.pass_value()
+    return fields
+
+
+def _read_tensors(header: HeaderBytes, count: int) -> tuple[int, int | None]:
+    """The parameters of all tensors, and the type that most of them have."""
+    by_type: dict[int, int] = {}
+    for _ in range(count):
+        header.pass_text()
+        dimensions = [header.number("Q") for _ in range(header.count("I", _MOST_DIMENSIONS))]
+        type_ = header.number("I")
+        header.skip(8)
+        size = prod(dimensions)
+        if size > _MOST_PARAMETERS:
+            raise NotGGUF(f"{header.path} has a tensor of an impossible size")
+        by_type[type_] = by_type.get(type_, 0) + size
+    most = max(by_type, key=lambda type_: by_type[type_], default=None)
+    return sum(by_type.values()), most
+
+
+def _facts(
+    version: int,
+    fields: dict[str, Value],
+    tensors: int,
+    parameters: int,
+    common_type: int | None,
+) -> GGUFHeader:
+    def text(key: str) -> str | None:
+        value = fields.get(key)
+        return value if isinstance(value, str) else None
+
+    def number(key: str) -> int | None:
+        value = fields.get(key)
+        return value if isinstance(value, int) else None
+
+    architecture = text("general.architecture") or "unknown"
+    return GGUFHeader(
+        version=version,
+        architecture=architecture,
+        name=text("general.name"),
+        size_label=text("general.size_label"),
+        quantisation=_quantisation(number("general.file_type"), common_type),
+        parameters=parameters,
+        tensors=tensors,
+        context_length=number(f"{architecture}.context_length"),
+        layers=number(f"{architecture}.block_count"),
+        embedding_length=number(f"{architecture}.embedding_length"),
+        heads=number(f"{architecture}.attention.head_count"),
+        kv_heads=number(f"{architecture}.attention.head_count_kv"),
+        key_length=number(f"{architecture}.attention.key_length"),
+        value_length=number(f"{architecture}.attention.value_length"),
+        experts=number(f"{architecture}.expert_count"),
+        tokenizer=text("tokenizer.ggml.model"),
+        vocabulary_size=number("tokenizer.ggml.tokens"),
+        chat_template=text("tokenizer.chat_template"),
+        split_index=number("split.no") or 0,
+        split_count=number("split.count") or 1,
+    )
+
+
+def _quantisation(file_type: int | None, common_type: int | None) -> str | None:
+    """The name of the file's quantisation; without one, that of most of its tensors."""
+    if file_type is not None:
+        name = FILE_TYPES.get(file_type & ~_GUESSED)
+        if name is not None:
+            return name
+    return None if common_type is None else TENSOR_TYPES.get(common_type)
