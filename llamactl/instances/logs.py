@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 RING_SIZE = 512 * 1024
 #: How much of the files a tail looks at.
 LONGEST_TAIL = 4 * 1024 * 1024
+#: Seconds after which a log file that an outsider moved away is noticed.
+LOOK_AGAIN = 5.0
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,6 +41,7 @@ class InstanceLog:
         self._written = 0
         self._fd = -1
         self._size = 0
+        self._checked_at = 0.0
         self._closed = False
 
     @property
@@ -120,8 +124,7 @@ class InstanceLog:
 
     def _to_file(self, block: bytes) -> None:
         try:
-            if self._fd < 0:
-                self._open_file()
+            self._check_file()
             if self._size and self._size + len(block) > self._max_size:
                 self._rotate()
             view = memoryview(block)
@@ -135,6 +138,18 @@ class InstanceLog:
             self.dropped += len(block)
             # Opened anew at the next write: the file may have been moved, the disk be mended.
             self._close_file()
+
+    def _check_file(self) -> None:
+        """Open the file; every few seconds see whether somebody moved or removed it."""
+        now = time.monotonic()
+        if self._fd >= 0 and now - self._checked_at > LOOK_AGAIN:
+            self._checked_at = now
+            with contextlib.suppress(FileNotFoundError):
+                if self.path.lstat().st_ino == os.fstat(self._fd).st_ino:
+                    return
+            self._close_file()
+        if self._fd < 0:
+            self._open_file()
 
     def _open_file(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -25,23 +25,20 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int | None:
     """When the process began, in clock ticks since the boot; None if there is no such process."""
-    try:
-        stat = (PROC / str(pid) / "stat").read_bytes()
-    except OSError:
-        return None
-    # The name in parentheses may hold anything; what follows the last one is counted from field 3.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    fields = _stat(pid)
+    return None if not fields or fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def with_mark(prefix: str) -> Iterator[int]:
     """The processes of this user whose environment has ``LLAMACTL_RUN`` beginning with ``prefix``.
 
-    The process that asks is not among them.
+    The process that asks and those that it descends from are not among them: somebody may have
+    started it from within an instance.
     """
-    for entry in _numbered(PROC):
-        if entry != os.getpid() and has_mark(entry, prefix):
-            yield entry
+    ourselves = {os.getpid(), *_ancestors(os.getpid())}
+    for pid in _numbered(PROC):
+        if pid not in ourselves and has_mark(pid, prefix):
+            yield pid
 
 
 def has_mark(pid: int, prefix: str) -> bool:
@@ -74,6 +71,20 @@ def kill(pid: int, still_ours: Callable[[int], bool]) -> bool:
 def kill_marked(prefix: str) -> list[int]:
     """SIGKILL to every process with the mark, wherever it has gone; the numbers of those."""
     return [pid for pid in with_mark(prefix) if kill(pid, lambda each: has_mark(each, prefix))]
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` from the third on; none where there is no such process."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return []
+    return stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while (fields := _stat(pid)) and (pid := int(fields[1])) > 0:
+        yield pid
 
 
 def _numbered(directory: Path) -> Iterator[int]:

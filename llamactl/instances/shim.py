@@ -1,9 +1,9 @@
 """The few lines that run between our process and the instance's: ``shim.py PARENT PROGRAM ARG…``.
 
-Run as a file with ``-I -S``, by nothing but the standard library, so that it costs ten milliseconds.
+Run as a file with ``-I -S`` and nothing but the standard library, it costs ten milliseconds.
 On Linux the kernel is told to kill this process when the thread that made it ends, which covers
-every way in which llamactl can die; the parent is looked at afterwards, because it may have died in
-between. The instance gets no new privileges and writes no core file of its gigabytes, and is what
+every way in which llamactl can die; the parent is looked at afterwards, because it may have died
+in between. The instance gets no new privileges, writes no core file of its gigabytes, and is what
 the kernel takes first when memory runs out.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9
 CANNOT_RUN = 127
@@ -28,8 +29,8 @@ def main(argv: list[str]) -> int:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
     try:
         os.execvp(command[0], command)
     except OSError as error:

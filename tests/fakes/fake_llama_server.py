@@ -50,6 +50,12 @@ from typing import Any
 
 VALUE_FLAGS = {"--host", "--port", "-m", "--model", "-a", "--alias", "--api-key", "-c", "-np"}
 PUBLIC = {"/health", "/v1/health", "/models", "/v1/models", "/fake/state"}
+HELP = """----- common params -----
+
+-h,    --help, --usage                  print usage and exit
+-c,    --ctx-size N                     size of the prompt context (default: 0)
+-m,    --model FNAME                    model path to load
+"""
 INFERENCE = {
     "/v1/chat/completions": "chat",
     "/chat/completions": "chat",
@@ -363,6 +369,15 @@ def die_later(behaviour: Behaviour) -> None:
 
 def main() -> int:
     behaviour = Behaviour(sys.argv[1:])
+    answers = {
+        "--version": "version: 0 (fake)",
+        "--help": HELP,
+        "--list-devices": "Available devices:",
+    }
+    for flag, answer in answers.items():
+        if flag in behaviour.flags:
+            print(answer)
+            return 0
     record = Recorder(behaviour.text("record"))
     stdin = Path("/proc/self/fd/0")
     record(

@@ -1,0 +1,243 @@
+"""One instance: its record, its leases, and the transitions that others may ask for.
+
+All fields are guarded by the supervisor's lock. What takes time (making a process, waiting for it,
+ending it) is done by the thread in ``owner.py``, which is there only while the instance is not at
+rest.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llamactl.errors import StartFailed
+from llamactl.instances.diagnosis import Diagnosis
+from llamactl.instances.logs import InstanceLog
+from llamactl.instances.options import Options
+from llamactl.instances.owner import Owner
+from llamactl.instances.shared import Shared
+from llamactl.instances.snapshot import InstanceSnapshot
+from llamactl.instances.states import AT_REST, Event, Life, Status, backoff
+from llamactl.secret import Secret
+
+
+class Instance:
+    """Its methods want the lock held, unless they say otherwise."""
+
+    def __init__(
+        self, shared: Shared, number: int, name: str, options: Options, created: float
+    ) -> None:
+        self.shared = shared
+        self.id = number
+        self.name = name
+        self.options = options
+        self.created = created
+        self.life = Life()
+        self.health: str | None = None
+        self.key: Secret | None = None
+        self.files: tuple[Path, ...] = ()
+        #: Served requests, and requests that wait for it to be served.
+        self.in_flight = 0
+        self.waiters = 0
+        self.last_used = 0.0
+        self.last_used_at: float | None = None
+        #: While it stops: it is to start again afterwards.
+        self.again = False
+        #: How often a person stopped it, so that those who wait notice.
+        self.stops = 0
+        #: Whom it stops for, and whose end it waits for.
+        self.successor: Instance | None = None
+        self.predecessor: Instance | None = None
+        #: Failures in a row, and when a request may try again (monotonic).
+        self.failures = 0
+        self.retry_at = 0.0
+        #: Why its stored options cannot be used, if so.
+        self.unusable = ""
+        self.deleted = False
+        self.changed = threading.Condition(shared.lock)
+        self.log = InstanceLog(
+            shared.config.instances.logs_dir / f"{name}.log",
+            max_size=shared.config.instances.log_rotation_max_size,
+            backups=shared.config.instances.log_backups,
+        )
+        self._owner: Owner | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def status(self) -> Status:
+        return self.life.status
+
+    @property
+    def at_rest(self) -> bool:
+        return self.life.status in AT_REST
+
+    def apply(self, event: Event, **changes: Any) -> None:
+        """Take one transition of the table, and tell everybody who waits."""
+        self.life = self.life.after(event, **changes)
+        self.shared.changes += 1
+        self.changed.notify_all()
+
+    def begin(self, victim: Instance | None = None, *, restarts: int = 0) -> None:
+        """Go to ``starting``; after ``victim`` has stopped, if there is one."""
+        if victim is not None:
+            self.predecessor, victim.successor = victim, self
+            victim.stop()
+        self.apply("start", exit_code=None, error=None, hint="", log_lines=(), restarts=restarts)
+        self.health = "loading"
+        self.again = False
+        if self._owner is None:
+            self._owner = Owner(self)
+            name = f"instance-{self.name}"
+            self._thread = threading.Thread(target=self._owner.work, name=name, daemon=True)
+            self._thread.start()
+        self.ring()
+
+    def stop(self, *, again: bool = False) -> None:
+        """Go towards ``stopped``; with ``again``, to ``starting`` afterwards."""
+        self.again = again and self.successor is None
+        if self.status in ("starting", "running"):
+            self.apply("stop")
+        elif self.status in ("restarting", "failed"):
+            self.apply("stop", error=None, hint="", log_lines=(), restarts=0)
+            self.came_to_rest()
+        self.ring()
+
+    def came_to_rest(self, *, for_good: bool = True) -> None:
+        """Its process is gone; if that is for good, who waits for its place may go on."""
+        self.health = None
+        self.key = None
+        self.files = ()
+        if self.predecessor is not None:
+            self.predecessor.successor = None
+            self.predecessor = None
+        if self.successor is not None:
+            self.successor.predecessor = None
+            self.successor.ring()
+            self.successor = None
+        if for_good:
+            self.shared.admit()
+
+    def set_process(self, pid: int, port: int, key: Secret, files: tuple[Path, ...]) -> None:
+        """It has a process, which is not ready yet."""
+        self.life = replace(self.life, pid=pid, port=port)
+        self.key = key
+        self.files = files
+        self.shared.changes += 1
+
+    def became_ready(self) -> None:
+        """Go to ``running``: its own process answers."""
+        self.health = "ok"
+        self.last_used = time.monotonic()
+        self.apply("healthy")
+
+    def idle_at(self, now: float) -> float:
+        """The earliest moment (monotonic) at which it can have been idle for too long.
+
+        While it is in use that moves on with ``now``, so that no request needs to tell its end.
+        """
+        minutes = self.options.idle_timeout
+        if not minutes:
+            return float("inf")
+        return (now if self.in_flight or self.waiters else self.last_used) + minutes * 60
+
+    def crashed(
+        self, exit_code: int | None, why: Diagnosis, lines: tuple[str, ...], *, was_stable: bool
+    ) -> None:
+        """It ended unasked: go to ``restarting``, or to ``failed`` if that makes no sense."""
+        if was_stable:
+            self.failures = 0
+        restarts = 1 if was_stable else self.life.restarts + 1
+        self.health = None
+        self.apply(
+            "exited",
+            pid=None,
+            port=None,
+            exit_code=exit_code,
+            restarts=restarts,
+            error=why.message,
+            hint=why.hint,
+            log_lines=lines,
+        )
+        if why.permanent or not self.options.auto_restart:
+            self.give_up(StartFailed(why.message, hint=why.hint))
+        elif restarts > self.options.max_restarts:
+            times = f"{restarts} times in a row: {why.message}" if restarts > 1 else why.message
+            self.give_up(StartFailed(times, hint=why.hint))
+
+    def give_up(self, error: StartFailed) -> None:
+        """Go to ``failed``, and have requests wait before they try again."""
+        self.failures += 1
+        delay = max(1.0, self.options.restart_delay)
+        pause = backoff(delay, self.failures, self.shared.timing.longest_backoff)
+        self.retry_at = time.monotonic() + pause
+        self.apply("give_up", pid=None, port=None, error=error.message, hint=error.hint)
+        self.came_to_rest()
+
+    def failure(self) -> StartFailed:
+        """Why it failed, for whoever asked for it."""
+        return StartFailed(
+            f"the instance {self.name} did not start: {self.life.error or 'no reason is known'}",
+            hint=self.life.hint,
+            retry_after=max(1.0, self.retry_at - time.monotonic()),
+            log_lines=self.life.log_lines,
+        )
+
+    def used(self) -> None:
+        """It was used just now."""
+        self.last_used = time.monotonic()
+        self.last_used_at = time.time()
+
+    def take_lease(self) -> None:
+        """Count one more request; only while it is running."""
+        self.in_flight += 1
+        self.used()
+        self.shared.changes += 1
+
+    def return_lease(self) -> None:
+        """Count one request less; what was waiting for that goes on."""
+        self.in_flight -= 1
+        self.used()
+        self.shared.changes += 1
+        if self.in_flight == 0:
+            if self.status == "stopping":
+                self.ring()
+            self.shared.admit()
+
+    def ring(self) -> None:
+        """Have the owner's thread look at what changed."""
+        if self._owner is not None:
+            self._owner.bell.ring()
+
+    def leave(self) -> bool:
+        """Asked by the owner's thread: whether it may end. Afterwards it must touch nothing."""
+        if self.at_rest:
+            self._owner = None
+        return self.at_rest
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the owner's thread; False if it is still there. Without the lock."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def snapshot(self) -> InstanceSnapshot:
+        life = self.life
+        return InstanceSnapshot(
+            id=self.id,
+            name=self.name,
+            status=life.status,
+            created=self.created,
+            options=self.options,
+            port=life.port,
+            pid=life.pid,
+            health=self.health,
+            restarts=life.restarts,
+            exit_code=life.exit_code,
+            error=self.unusable or life.error,
+            in_flight=self.in_flight,
+            last_used=self.last_used_at,
+        )

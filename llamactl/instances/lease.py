@@ -1,0 +1,157 @@
+"""Leases: how a request gets a running instance and keeps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from llamactl.errors import (
+    InstanceNotFound,
+    InstanceNotRunning,
+    Interrupted,
+    LlamactlError,
+    ShuttingDown,
+    StartTimeout,
+)
+from llamactl.instances.instance import Instance
+from llamactl.instances.places import Places
+from llamactl.instances.run import HOST
+from llamactl.instances.shared import Shared
+from llamactl.instances.snapshot import InstanceSnapshot
+from llamactl.secret import Secret
+
+#: Seconds between two questions whether anybody still waits.
+_ASK_EVERY = 0.25
+
+
+def never() -> bool:
+    """Nobody cancels."""
+    return False
+
+
+class Lease:
+    """A running instance, held until ``release`` or the end of the ``with`` block.
+
+    While it is held the instance is stopped neither for idleness nor for another instance.
+    """
+
+    def __init__(self, instance: Instance, port: int, key: Secret) -> None:
+        self.host = HOST
+        self.port = port
+        self.api_key = key
+        self.snapshot: InstanceSnapshot = instance.snapshot()
+        self._instance: Instance | None = instance
+
+    def release(self) -> None:
+        """Give it back. Safe to call again, and from any thread."""
+        if (instance := self._instance) is not None:
+            with instance.shared.lock:
+                if self._instance is not None:
+                    self._instance = None
+                    instance.return_lease()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Leases:
+    """Gives leases, starting instances on demand."""
+
+    def __init__(self, shared: Shared, places: Places) -> None:
+        self._shared = shared
+        self._places = places
+
+    def take(self, instance: Instance, timeout: float, cancelled: Callable[[], bool]) -> Lease:
+        """A lease as soon as the instance runs; see ``Supervisor.lease`` for what is raised."""
+        deadline = time.monotonic() + timeout
+        with self._shared.lock:
+            instance.waiters += 1
+            stops = instance.stops
+        asked = False
+        try:
+            while not cancelled():
+                with self._shared.lock:
+                    if (lease := self._granted(instance)) is not None:
+                        return lease
+                    self._check_not_stopped(instance, stops)
+                    asked = self._go_on(instance, asked) or asked
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise self._too_late(instance, timeout)
+                    if instance.status != "running":
+                        instance.changed.wait(min(left, _ASK_EVERY))
+            raise Interrupted(f"nobody waits for {instance.name} any more")
+        finally:
+            with self._shared.lock:
+                instance.waiters -= 1
+                self._after_waiting(instance)
+
+    def _check_not_stopped(self, instance: Instance, stops: int) -> None:
+        if instance.stops != stops:
+            raise InstanceNotRunning(
+                f"the instance {instance.name} was stopped while the request waited for it"
+            )
+
+    def _granted(self, instance: Instance) -> Lease | None:
+        life, key = instance.life, instance.key
+        if life.status != "running" or life.port is None or key is None:
+            return None
+        instance.take_lease()
+        return Lease(instance, life.port, key)
+
+    def _go_on(self, instance: Instance, asked: bool) -> bool:
+        """Whether a start was asked for just now; raises if waiting is in vain."""
+        if self._shared.stopping:
+            raise ShuttingDown("the server is going down", retry_after=10)
+        if instance.deleted:
+            raise InstanceNotFound(f"there is no instance {instance.name!r}")
+        if self._places.queued(instance) or instance.status in ("starting", "restarting"):
+            return False
+        if instance.status == "failed" and (asked or time.monotonic() < instance.retry_at):
+            raise instance.failure()
+        if instance.status == "stopping" and instance.again:
+            return False
+        if not instance.options.on_demand_start:
+            raise InstanceNotRunning(
+                f"the instance {instance.name} is {instance.status}",
+                hint="Start it, or switch on its on_demand_start.",
+            )
+        self._ask_for_start(instance)
+        return True
+
+    def _ask_for_start(self, instance: Instance) -> None:
+        if instance.status == "stopping" and instance.successor is None:
+            instance.stop(again=True)
+            return
+        decision = self._places.decision(instance)
+        if not decision.admitted and not self._places.evicts:
+            raise self._places.refusal(decision)
+        self._places.queue(instance, "request")
+        self._places.admit()
+
+    def _too_late(self, instance: Instance, timeout: float) -> LlamactlError:
+        if self._places.queued(instance):
+            return StartTimeout(
+                f"no place for {instance.name} came free in {timeout:g} seconds",
+                hint=self._places.refusal(self._places.decision(instance)).details,
+                retry_after=5,
+            )
+        return StartTimeout(
+            f"{instance.name} is not ready after {timeout:g} seconds",
+            hint="It goes on loading; try again in a moment.",
+            retry_after=5,
+        )
+
+    def _after_waiting(self, instance: Instance) -> None:
+        """A place that nobody waits for any more goes to others."""
+        if instance.waiters == 0:
+            self._places.admit()

@@ -1,0 +1,128 @@
+"""Which files an instance's options mean, and whether they can be loaded at all.
+
+Looked at before anything is started, because what llama.cpp says of a missing file takes a process,
+a moment and an experienced reader.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamactl.errors import LlamactlError, StartFailed
+from llamactl.instances.options import Options, is_reference
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_HOME = re.compile(r"^(\$HOME|\$\{HOME\})(?=/|$)")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """What a reference ``org/name:tag`` means on this machine: the first file, and a projector."""
+
+    path: Path
+    mmproj: Path | None = None
+
+
+ResolveModel = Callable[[str], ResolvedModel]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """``model`` and ``mmproj`` for the command line, ``all`` what must not be deleted meanwhile."""
+
+    model: Path | None = None
+    mmproj: Path | None = None
+    all: tuple[Path, ...] = ()
+
+
+def expand(path: str) -> str:
+    """The absolute path that is meant: ``~`` and a leading ``$HOME`` are the home directory."""
+    return str(Path(_HOME.sub("~", path)).expanduser().absolute())
+
+
+def find_files(options: Options, resolve_model: ResolveModel) -> ModelFiles:
+    """The files of these options; ``StartFailed`` naming the one that cannot be loaded."""
+    model, mmproj = _locate(options, resolve_model)
+    files = [*(_shards(model) if model else ()), *([mmproj] if mmproj else [])]
+    for path in files:
+        _check_gguf(path)
+    extra = [Path(expand(path)) for path in _other_paths(options)]
+    for path in extra:
+        _check_readable(path)
+    return ModelFiles(model, mmproj, (*files, *extra))
+
+
+def _locate(options: Options, resolve_model: ResolveModel) -> tuple[Path | None, Path | None]:
+    chosen = options.text_option("mmproj")
+    mmproj = Path(expand(chosen)) if chosen else None
+    name = options.text_option("model")
+    if name is None:
+        return None, mmproj
+    if not is_reference(name):
+        return Path(expand(name)), mmproj
+    try:
+        resolved = resolve_model(name)
+    except LlamactlError as error:
+        raise StartFailed(error.message, hint=error.hint) from error
+    if mmproj is None and options.option("mmproj_auto") is not False:
+        mmproj = resolved.mmproj
+    return resolved.path, mmproj
+
+
+def _shards(model: Path) -> Iterator[Path]:
+    """Every file of the set that ``model`` is the first one of."""
+    found = _SHARD.fullmatch(model.name)
+    if not found or int(found["number"]) != 1:
+        yield model
+        return
+    for number in range(1, int(found["count"]) + 1):
+        name = f"{found['stem']}-{number:05d}-of-{found['count']}{model.suffix}"
+        yield model.with_name(name)
+
+
+def _other_paths(options: Options) -> Iterator[str]:
+    for key in ("lora", "control_vector", "spec_draft_model", "chat_template_file", "grammar_file"):
+        value = options.option(key)
+        if isinstance(value, tuple):
+            yield from value
+        elif isinstance(value, str):
+            yield value
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise StartFailed(f"{path} is a folder", hint="Give the path of the file in it.")
+    if not path.exists():
+        raise StartFailed(
+            f"there is no file {path}",
+            hint="Check the path; the page Models shows where downloaded models are.",
+        )
+    if not os.access(path, os.R_OK):
+        raise StartFailed(
+            f"{path} may not be read",
+            hint="Change its permissions so that llamactl's user may read it.",
+        )
+
+
+def _check_gguf(path: Path) -> None:
+    if _SHARD.fullmatch(path.name) and not path.exists():
+        raise StartFailed(
+            f"{path.name}, a part of the model, is not in {path.parent}",
+            hint="Download the model again: all of its parts must be in one folder.",
+        )
+    _check_readable(path)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise StartFailed(f"{path} cannot be read: {error.strerror}") from error
+    # Some systems write it the other way round; llama.cpp says whether it can read those.
+    if magic not in (b"GGUF", b"FUGG"):
+        raise StartFailed(
+            f"{path} is no GGUF file",
+            hint="llama.cpp loads GGUF files only; download the model's GGUF version.",
+        )

@@ -1,0 +1,230 @@
+"""The thread that owns a living instance: it makes the process, waits, watches, and ends it.
+
+The instance's state says what to do; whoever changes it rings the bell. Every wait here ends with
+the bell, so that a stop interrupts whatever goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from llamactl.errors import LlamactlError, StartFailed
+from llamactl.instances.bell import Bell
+from llamactl.instances.diagnosis import Diagnosis, diagnose
+from llamactl.instances.health import Probe
+from llamactl.instances.run import Run, make_run
+from llamactl.instances.states import Status, backoff
+
+if TYPE_CHECKING:
+    from llamactl.instances.instance import Instance
+
+logger = logging.getLogger(__name__)
+
+_REPORTED_LINES = 20
+#: Other ports that are tried, without counting as a crash, when a stranger took the first.
+_PORT_TRIES = 3
+
+
+class Owner:
+    """Works from ``starting`` until the instance is at rest."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.bell = Bell()
+        self._instance = instance
+        self._shared = instance.shared
+        self._timing = instance.shared.timing
+        self._taken_ports: list[int] = []
+
+    def work(self) -> None:
+        """The thread's whole life."""
+        while True:
+            with self._shared.lock:
+                if self._instance.leave():
+                    break
+            try:
+                self._step()
+            except (LlamactlError, OSError, sqlite3.Error) as error:
+                self._could_not(error)
+            except Exception as error:
+                # A bug must not leave the instance without its owner.
+                logger.exception("%s: unexpected", self._instance.name)
+                self._could_not(error)
+        self.bell.close()
+
+    def _step(self) -> None:
+        """Do what the present state asks for."""
+        with self._shared.lock:
+            status = self._instance.status
+            waits_for_place = self._instance.predecessor is not None
+        if status == "restarting":
+            self._sit_out_backoff()
+        elif status == "stopping":
+            self._stopped(None)
+        elif waits_for_place:
+            self.bell.wait(None)
+        else:
+            self._live(make_run(self._instance, self._taken_ports))
+
+    def _live(self, run: Run) -> None:
+        """One process from its beginning to its end."""
+        reason = None
+        try:
+            run.launch()
+            self._await_ready(run)
+            self._serve(run)
+            reason = self._end(run)
+        finally:
+            run.forget()
+        with self._shared.lock:
+            stopping = self._instance.status == "stopping"
+        if stopping:
+            self._stopped(run)
+        else:
+            self._crashed(run, reason)
+
+    def _await_ready(self, run: Run) -> None:
+        """Return when it answers, has ended, is to be stopped, or makes no progress."""
+        instance = self._instance
+        probe = Probe(run.host, run.port, run.key, self.bell.fileno())
+        with self._shared.lock:
+            instance.set_process(run.pid, run.port, run.key, run.files)
+        while self._is("starting") and not run.has_ended() and not run.stalled(self._timing):
+            if probe.readiness(self._timing.probe) == "ready":
+                with self._shared.lock:
+                    if instance.status == "starting" and not run.has_ended():
+                        run.ready_at = time.monotonic()
+                        instance.became_ready()
+                        return
+            self.bell.wait(self._timing.poll)
+
+    def _serve(self, run: Run) -> None:
+        """Return when it has ended, is to be stopped, or was idle for too long."""
+        probe = Probe(run.host, run.port, run.key, self.bell.fileno())
+        look_at = time.monotonic() + self._timing.health_interval
+        while self._is("running") and not run.has_ended():
+            now = time.monotonic()
+            if now >= look_at:
+                self._look_at_health(probe)
+                look_at = time.monotonic() + self._timing.health_interval
+            with self._shared.lock:
+                idle_at = self._instance.idle_at(now)
+                if now >= idle_at and self._instance.status == "running":
+                    logger.info("%s was idle and stops", self._instance.name)
+                    self._instance.stop()
+            self.bell.wait(max(0.0, min(look_at, idle_at) - time.monotonic()))
+
+    def _look_at_health(self, probe: Probe) -> None:
+        """Only look: a server that streams to everybody may have no thread left to answer."""
+        status = probe.status("/health", self._timing.health_answer)
+        with self._shared.lock:
+            if self._instance.status == "running":
+                busy = status is None and self._instance.in_flight
+                health = "ok" if status == 200 else "busy" if busy else "unresponsive"
+                if health != self._instance.health:
+                    self._instance.health = health
+                    self._shared.changes += 1
+
+    def _end(self, run: Run) -> Diagnosis | None:
+        """End the process if it has not ended; why it was given up, if that is the reason."""
+        if run.has_ended():
+            return None
+        given_up = self._is("starting")
+        lines = self._instance.log.last_lines(_REPORTED_LINES)
+        self._drain(run)
+        run.signal(signal.SIGTERM)
+        self._wait_for_end(run)
+        while not run.has_ended():
+            logger.warning("%s does not end by itself: SIGKILL", self._instance.name)
+            run.signal(signal.SIGKILL)
+            self._wait_for_end(run)
+        return diagnose(None, lines) if given_up else None
+
+    def _drain(self, run: Run) -> None:
+        """Give the requests that it serves a moment to end."""
+        deadline = time.monotonic() + self._timing.drain
+        while (left := deadline - time.monotonic()) > 0 and not run.has_ended():
+            with self._shared.lock:
+                if self._instance.in_flight == 0 or self._shared.hurry:
+                    return
+            self.bell.wait(left)
+
+    def _wait_for_end(self, run: Run) -> None:
+        deadline = time.monotonic() + self._timing.grace
+        while (left := deadline - time.monotonic()) > 0 and not run.has_ended():
+            if self._shared.hurry:
+                run.signal(signal.SIGKILL)
+            self.bell.wait(left)
+
+    def _stopped(self, run: Run | None) -> None:
+        """Its process is gone because that was asked for, so that no exit code is an error."""
+        instance = self._instance
+        if not instance.again and not self._shared.stopping:
+            self._unwanted()
+        with self._shared.lock:
+            code = run.exit_code if run else None
+            instance.apply("exited", pid=None, port=None, exit_code=code, restarts=0)
+            again = instance.again and not self._shared.stopping
+            instance.came_to_rest(for_good=not again)
+            if again:
+                instance.begin()
+
+    def _crashed(self, run: Run, reason: Diagnosis | None) -> None:
+        """Its process is gone unasked, or was given up for ``reason``."""
+        instance = self._instance
+        lines = instance.log.last_lines(_REPORTED_LINES)
+        why = reason or diagnose(run.exit_code, lines)
+        never_ready = run.ready_at is None
+        if why.code == "port_taken" and never_ready and len(self._taken_ports) < _PORT_TRIES:
+            logger.info("%s: port %d is taken, trying another", instance.name, run.port)
+            self._taken_ports.append(run.port)
+            return
+        self._taken_ports.clear()
+        logger.warning("%s: %s", instance.name, why.message)
+        lived = time.monotonic() - run.ready_at if run.ready_at is not None else 0.0
+        with self._shared.lock:
+            if instance.status == "stopping":
+                return
+            stable = lived >= self._timing.stable
+            instance.crashed(run.exit_code, why, lines, was_stable=stable)
+            failed = instance.status == "failed"
+        if failed:
+            self._unwanted()
+
+    def _sit_out_backoff(self) -> None:
+        instance = self._instance
+        with self._shared.lock:
+            restarts = instance.life.restarts
+            delay = instance.options.restart_delay
+        pause = backoff(delay, restarts, self._timing.longest_backoff)
+        deadline = time.monotonic() + pause
+        while self._is("restarting") and (left := deadline - time.monotonic()) > 0:
+            self.bell.wait(left)
+        with self._shared.lock:
+            if instance.status == "restarting":
+                instance.begin(restarts=restarts)
+
+    def _could_not(self, error: Exception) -> None:
+        """Nothing could be started, or something broke on the way."""
+        if not isinstance(error, LlamactlError):
+            error = LlamactlError(f"it could not be run: {error}")
+        logger.warning("%s: %s", self._instance.name, error.details)
+        with self._shared.lock:
+            if self._instance.status == "running":
+                self._instance.apply("exited")
+            if self._instance.status in ("starting", "restarting"):
+                self._instance.give_up(StartFailed(error.message, hint=error.hint))
+        self._unwanted()
+
+    def _unwanted(self) -> None:
+        try:
+            self._shared.store.unwanted(self._instance.name)
+        except sqlite3.Error as error:
+            logger.warning("%s: %s", self._instance.name, error)
+
+    def _is(self, status: Status) -> bool:
+        with self._shared.lock:
+            return self._instance.status == status

@@ -1,0 +1,51 @@
+"""What the others see of an instance: a frozen picture, and its JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llamactl.instances.options import Options
+from llamactl.instances.states import Status
+
+
+@dataclass(frozen=True)
+class InstanceSnapshot:
+    """An instance at one moment. Times are unix seconds.
+
+    ``health`` is ``loading``, ``ok``, ``busy`` (it serves and answers nothing else) or
+    ``unresponsive``, and None while there is no process.
+    """
+
+    id: int
+    name: str
+    status: Status
+    created: float
+    options: Options
+    port: int | None
+    pid: int | None
+    health: str | None
+    restarts: int
+    exit_code: int | None
+    error: str | None
+    in_flight: int
+    last_used: float | None
+
+
+def instance_json(snapshot: InstanceSnapshot) -> dict[str, Any]:
+    """The JSON form of an instance."""
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "status": snapshot.status,
+        "created": int(snapshot.created),
+        "options": snapshot.options.to_json(),
+        "port": snapshot.port,
+        "pid": snapshot.pid,
+        "health": snapshot.health,
+        "restarts": snapshot.restarts,
+        "exit_code": snapshot.exit_code,
+        "error": snapshot.error,
+        "in_flight": snapshot.in_flight,
+        "last_used": snapshot.last_used,
+    }
