@@ -56,11 +56,14 @@ class PartFile:
         with disk.named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = _open_locked(path)
+            self._received = ByteRanges()
             try:
                 self._received = self._left_by_an_earlier_run()
                 if os.fstat(self._descriptor).st_size != size:
                     disk.allocate(self._descriptor, size)
             except BaseException:
+                if not self._received:
+                    path.unlink(missing_ok=True)
                 os.close(self._descriptor)
                 raise
         self._durable = self._received.total

@@ -117,8 +117,10 @@ def test_cancel_while_verifying_removes_the_partial(
 
 
 def test_an_idle_connection_takes_over_half_of_a_slow_ones_rest(site: Site) -> None:
-    # The slow one alone would need longer for its piece than any test may take.
     site.settings["downloads.stall_timeout"] = 30
     site.tuning = replace(SMALL, read_size=4096)
-    site.hub.fault("cdn", ".", kind="trickle", rate=2_000, nth=3)
+    site.hub.fault("cdn", ".", kind="trickle", rate=8_000, nth=3)
     site.assert_complete(site.download())
+    (slow,) = (request for request in site.byte_requests() if request.fault == "trickle")
+    assert slow.byte_range is not None
+    assert slow.bytes_sent < slow.byte_range[1] + 1 - slow.byte_range[0]
