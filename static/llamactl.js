@@ -5,15 +5,18 @@
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
   !(name === "open" && node.tagName === "DETAILS");
 
+/* Someone marks text in a log, or has scrolled back in it: it must not move under their eyes. */
 const isReading = (part) => {
-  const selection = document.getSelection();
-  const selects = selection && !selection.isCollapsed && selection.containsNode(part, true);
   const log = part.querySelector(".log");
-  return selects || (log !== null && Math.abs(log.scrollTop) > 24);
+  if (log === null) {
+    return false;
+  }
+  const selection = document.getSelection();
+  const marks = !selection.isCollapsed && selection.containsNode(log, true);
+  return marks || Math.abs(log.scrollTop) > 24;
 };
 
-/* A part that polls: not from a hidden tab, and not under the hands of someone who marks text in it
-   or has scrolled back in its log. */
+/* What asks by itself waits while nobody looks. */
 document.addEventListener("htmx:confirm", (event) => {
   const polls = event.detail.triggeringEvent === undefined;
   if (polls && (document.hidden || isReading(event.target))) {
@@ -21,7 +24,7 @@ document.addEventListener("htmx:confirm", (event) => {
   }
 });
 
-/* The choice of a page's language of errors is the server's; only its absence is told here. */
+/* That the server is gone is the one thing that it cannot say itself. */
 const tellAbsence = (absent) => {
   document.getElementById("absent").hidden = !absent;
 };
