@@ -16,8 +16,10 @@ def event_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
     Bytes that are no UTF-8 become replacement characters. A line of more than ``LONGEST_LINE``
     characters is broken, so that a program that never ends a line costs no memory. The pulse is a
-    comment that readers ignore: writing it is how the server learns that nobody reads any more.
+    comment that readers ignore: writing it is how the server learns that nobody reads any more. One
+    comes first, because a server sends the headers with the first bytes.
     """
+    yield PULSE
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     rest = ""
     for chunk in chunks:

@@ -107,18 +107,29 @@ def test_an_instance_that_does_not_exist_is_a_404(
     [
         ({"backend_options": []}, "backend_options"),
         ({"backend_options": "model.gguf"}, "backend_options"),
-        ({"backend_options": {"model": 17}}, "model"),
+        ({"backend_options": {"model": {}}}, "model"),
+        ({"backend_options": {"model": ["a", "b"]}}, "model"),
+        ({"backend_options": {"model": "a\x00b"}}, "model"),
+        ({"environment": {"A": "x\x00"}}, "environment"),
+        ({"backend_options": {"extra_args": {"--x": "\x00"}}}, "extra_args"),
+        ({"backend_options": {"port": 80}}, "port"),
+        ({"backend_options": {"extra_args": {"--host": "0.0.0.0"}}}, "host"),
+        ({"preset_ini": 5}, "preset_ini"),
+        ({"command_override": "/bin/sh"}, "command_override"),
+        ({"environment": {"LD_PRELOAD": "x"}}, "LD_PRELOAD"),
+        ({"backend_options": {"no_such_flag": 1}}, "no_such_flag"),
         ({"backend_options": {"ctx_size": "many"}}, "ctx_size"),
-        ({"auto_restart": "yes"}, "auto_restart"),
+        ({"auto_restart": "perhaps"}, "auto_restart"),
         ({"max_restarts": -1}, "max_restarts"),
         ({"max_restarts": 1.5}, "max_restarts"),
         ({"restart_delay": "soon"}, "restart_delay"),
         ({"idle_timeout": "1h"}, "idle_timeout"),
         ({"idle_timeout": -1}, "idle_timeout"),
         ({"on_demand_start": 1}, "on_demand_start"),
-        ({"aliases": "one"}, "aliases"),
+        ({"aliases": {"a": 1}}, "aliases"),
         ({"aliases": [1]}, "aliases"),
-        ({"environment": {"A": 1}}, "environment"),
+        ({"environment": {"A": ["x"]}}, "environment"),
+        ({"environment": {"A=B": "x"}}, "environment"),
         ({"environment": ["A=1"]}, "environment"),
         ({"colour": "blue"}, "colour"),
     ],
@@ -133,8 +144,8 @@ def test_a_wrong_option_is_named(
     assert client.get("/api/v1/instances").get_json() == []
 
 
-@pytest.mark.parametrize("kind", ["vllm", "mlx_lm", "", "LLAMA_CPP"])
-def test_another_backend_is_refused_by_its_own_code(instances: Instances, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["vllm", "mlx_lm", "", 17])
+def test_another_backend_is_refused_by_its_own_code(instances: Instances, kind: object) -> None:
     answer = instances.create("one", backend_type=kind)
     assert (answer.status_code, answer.get_json()["error"]) == (400, "unsupported_backend")
 

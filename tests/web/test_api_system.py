@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -36,8 +37,34 @@ def test_this_server_is_the_one_node_that_models_name(
     assert all(node["address"].startswith("http") for node in nodes.values())
 
 
-@pytest.mark.parametrize("what", ["help", "version", "devices"])
-def test_the_program_behind_the_instances_tells_of_itself(client: FlaskClient, what: str) -> None:
-    answer = client.get(f"/api/v1/backends/llama-cpp/{what}")
-    assert answer.status_code == 200
-    assert answer.mimetype == "text/plain"
+class TestProgram:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> dict[str, object]:
+        program = tmp_path / "talkative"
+        program.write_text("#!/bin/sh\necho I was asked for $*\n")
+        program.chmod(0o755)
+        return {"backends.llama-cpp.command": str(program)}
+
+    @pytest.mark.parametrize(
+        ("what", "flag"),
+        [("help", "--help"), ("version", "--version"), ("devices", "--list-devices")],
+    )
+    def test_the_program_behind_the_instances_tells_of_itself(
+        self, client: FlaskClient, what: str, flag: str
+    ) -> None:
+        answer = client.get(f"/api/v1/backends/llama-cpp/{what}")
+        assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+        assert answer.text == f"I was asked for {flag}\n"
+
+
+class TestNoProgram:
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"backends.llama-cpp.command": "no-such-llama-server"}
+
+    def test_where_there_is_no_program_it_is_told_what_to_install(
+        self, client: FlaskClient
+    ) -> None:
+        answer = client.get("/api/v1/backends/llama-cpp/help")
+        assert answer.status_code == 503
+        assert "Install" in answer.get_json()["details"]

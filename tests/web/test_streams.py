@@ -46,7 +46,15 @@ def test_each_line_is_one_event_however_the_bytes_are_cut(
 
 def test_an_empty_chunk_is_a_pulse_that_readers_ignore() -> None:
     sent = list(event_stream([b"a", b"", b"b\n"]))
-    assert sent == [PULSE, b"data: ab\n\n"]
+    assert sent == [PULSE, PULSE, b"data: ab\n\n"]
+
+
+def test_the_headers_need_not_wait_for_the_first_line() -> None:
+    def silent() -> Iterator[bytes]:
+        raise AssertionError("asked for a line")
+        yield b""
+
+    assert next(event_stream(silent())) == PULSE
 
 
 def test_a_line_without_end_is_broken_instead_of_kept() -> None:
@@ -68,7 +76,8 @@ def test_what_feeds_the_stream_is_closed_when_the_reader_leaves() -> None:
             closed.append(True)
 
     answer = event_answer(feed())
-    assert next(iter(answer.response)) == b"data: line\n\n"
+    sent = iter(answer.response)
+    assert [next(sent), next(sent)] == [PULSE, b"data: line\n\n"]
     answer.close()
     assert closed == [True]
 

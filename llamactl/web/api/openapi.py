@@ -101,7 +101,7 @@ def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, o
     queries = schema.query_parameters(known.query) if known.query else []
     described: dict[str, object] = {
         "summary": known.summary,
-        "operationId": f"{rule.endpoint}.{method.lower()}",
+        "operationId": "_".join(re.findall("[A-Za-z0-9]+", f"{method.lower()} {rule.rule}")),
         "parameters": [*variables, *queries],
         "responses": _responses(rule, known),
     }
