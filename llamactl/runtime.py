@@ -56,7 +56,7 @@ class Runtime:
         self.downloads = DownloadQueue(config, self.database, self.hub, self.cache)
         self.supervisor = Supervisor(config, self.database, self._resolve_model)
         self.keys = Keys(config, self.database)
-        self.sessions = Sessions(self.database)
+        self.sessions = Sessions(config, self.database)
         self.gateway = Gateway(config, self.supervisor, self.keys)
         self._lock = FileLock(config.data_dir / "worker.lock")
         self._stopping = threading.Event()
