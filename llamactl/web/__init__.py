@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llamactl.database import Database
     from llamactl.downloads.queue import DownloadQueue
     from llamactl.gateway import Gateway
-    from llamactl.hub import HubClient
+    from llamactl.hub.client import HubClient
     from llamactl.instances.supervisor import Supervisor
     from llamactl.models.cache import ModelCache
 

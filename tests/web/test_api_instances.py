@@ -97,8 +97,8 @@ def test_a_name_with_a_slash_is_no_address(client: FlaskClient, name: str) -> No
 def test_an_instance_that_does_not_exist_is_a_404(
     client: FlaskClient, method: str, suffix: str, name: str
 ) -> None:
-    body = {"json": {}} if method == "PUT" else {}
-    answer = client.open(f"/api/v1/instances/{name}{suffix}", method=method, **body)
+    path = f"/api/v1/instances/{name}{suffix}"
+    answer = client.open(path, method=method, json={} if method == "PUT" else None)
     assert (answer.status_code, answer.get_json()["error"]) == (404, "instance_not_found")
 
 
