@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from llamactl.config import Config
 from llamactl.secret import Secret
@@ -24,8 +23,7 @@ def config_json(config: Config) -> dict[str, object]:
         "environment": dict.fromkeys(config.llama_cpp.environment, MASK),
         "args": _masked_arguments(config.llama_cpp.args),
     }
-    hub = {**_section(shown.pop("hub")), "endpoint": _without_password(config.hub.endpoint)}
-    return {**shown, "backends": {"llama-cpp": llama_cpp}, "hub": hub}
+    return {**shown, "backends": {"llama-cpp": llama_cpp}}
 
 
 def _shown(value: object) -> object:
@@ -63,10 +61,3 @@ def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
         else:
             shown.append(argument)
     return shown
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None and parts.username is None:
-        return url
-    return parts._replace(netloc=f"{MASK}@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -33,7 +33,7 @@ def test_no_secret_is_shown(make_config: Callable[..., Config]) -> None:
             "backends.llama-cpp.environment": {"SOME_KEY": secret},
             "backends.llama-cpp.args": ["--api-key", secret, f"--hf-token={secret}", "--jinja"],
         },
-        hub_endpoint=f"https://user:{secret}@mirror.example",
+        hub_endpoint="https://mirror.example",
         hub_token=secret,
     )
     text = json.dumps(config_json(config))
