@@ -1,0 +1,1 @@
+"""Download jobs: a durable queue, transfers in parallel ranges, nothing published unverified."""
