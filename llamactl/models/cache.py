@@ -16,6 +16,7 @@ from llamactl.errors import ChecksumMismatch, ModelInUse, ModelNotFound
 from llamactl.models import disk
 from llamactl.models.catalogue import entries_of
 from llamactl.models.hubfile import HubFile
+from llamactl.models.hubscan import SnapshotFile
 from llamactl.models.layout import FlatCache, HubCache
 from llamactl.models.library import Library
 from llamactl.models.names import check_commit
@@ -144,15 +145,12 @@ class ModelCache:
         ``ChecksumMismatch`` when a file of the selection is not there any more.
         """
         with self._lock, disk.named_errors(self.flat.root):
-            sources = [(file, self.has(ref.repo_id, file)) for file in selection.files]
-            for file, source in sources:
-                if source is None:
-                    raise ChecksumMismatch(
-                        f"{file.filename} is no longer in the cache as it was downloaded",
-                        hint="Retry: only what is missing is fetched again",
-                    )
+            sources = [self._source(ref.repo_id, file) for file in selection.files]
+            old = self._library.superseded(ref.repo_id, selection.files)
+            for file, source in zip(selection.files, sources, strict=True):
                 self._store.name(ref.repo_id, file, source)
             self._publisher.publish(ref.repo_id, commit, selection, manifest, listing)
+            self._retire(ref.repo_id, old)
             self._sweep(ref.repo_id)
             return self.flat.path(ref.repo_id, selection.ggufs[0].filename)
 
@@ -205,6 +203,24 @@ class ModelCache:
                 f"{model.ref} is in the cache only in part", hint="Download it again to complete it"
             )
         return model
+
+    def _source(self, repo_id: str, file: HubFile) -> Path:
+        source = self.has(repo_id, file)
+        if source is None:
+            raise ChecksumMismatch(
+                f"{file.filename} is no longer in the cache as it was downloaded",
+                hint="Retry: only what is missing is fetched again",
+            )
+        return source
+
+    def _retire(self, repo_id: str, old: Sequence[SnapshotFile]) -> None:
+        if not old:
+            return
+        paths = [Path(name) for file in old for name in (file.path, file.blob) if name is not None]
+        used = bool(self._in_use(paths))
+        files = list(self._library.snapshot_files(repo_id))
+        self._remover.retire(repo_id, old, files, used=used)
+        self.distrust(paths)
 
     def _sweep(self, repo_id: str) -> None:
         for folder in (self.flat.root, self.hub.root, self.hub.repo_dir(repo_id)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from llamactl.models.filenames import is_gguf, split_of
 from llamactl.models.flatscan import FlatFiles, StoredManifest
@@ -36,6 +37,15 @@ class StoredFile:
             yield snapshot.path
             if snapshot.blob is not None:
                 yield snapshot.blob
+
+    def has_flat(self, snapshot: SnapshotFile) -> bool:
+        """Whether the flat name is one of these very bytes."""
+        try:
+            return self.flat is not None and os.path.samestat(
+                Path(self.flat).stat(), snapshot.status
+            )
+        except OSError:
+            return False
 
     def inodes(self) -> Iterator[tuple[int, int]]:
         """Where the bytes of all these names are: device and inode."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from llamactl.errors import NameCollision
 from llamactl.models.catalogue import Entry, cached_model, entries_of
 from llamactl.models.flatscan import FlatFiles, FlatScanner
+from llamactl.models.hubfile import HubFile
 from llamactl.models.hubscan import HubScanner, SnapshotFile
 from llamactl.models.inventory import Inventory, take_inventory
 from llamactl.models.layout import FlatCache, HubCache, flat_name, unfinished_name
@@ -102,6 +103,21 @@ class Library:
         if not is_repo_id(repo_id):
             return iter(())
         return self.scanner.files(str(self._hub.repo_dir(repo_id)))
+
+    def superseded(self, repo_id: str, files: Iterable[HubFile]) -> list[SnapshotFile]:
+        """The older versions of the files, as far as they have the flat name that will be taken.
+
+        That they have it says that llamactl published them; what only ``hf`` or llama.cpp put
+        into a snapshot is not among them.
+        """
+        stored = self.inventory(repo_id).files
+        return [
+            snapshot
+            for file in files
+            if file.filename in stored
+            for snapshot in stored[file.filename].snapshots
+            if snapshot.oid not in {None, file.oid} and stored[file.filename].has_flat(snapshot)
+        ]
 
     def check_collision(self, repo_id: str, filenames: Iterable[str]) -> None:
         """Raises ``NameCollision`` when a flat name would mean two files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,37 @@ class Remover:
             self._remove_names(file)
         for path in removal.manifests:
             disk.remove_file(self._flat.root, path)
-        self._tidy(repo_id, removal.files)
+        paths = [Path(snapshot.path) for file in removal.files for snapshot in file.snapshots]
+        self._tidy(repo_id, paths)
+
+    def retire(
+        self,
+        repo_id: str,
+        old: Sequence[SnapshotFile],
+        files: Iterable[SnapshotFile],
+        *,
+        used: bool,
+    ) -> None:
+        """Remove older versions of files, unless one is ``used`` or a branch names its snapshot.
+
+        A blob that was a link to the flat file goes in any case: it leads to other bytes now.
+        ``files`` are all of the repository's.
+        """
+        named = {read_ref(ref) for ref in self._hub.ref(repo_id).parent.rglob("*")}
+        going = [
+            file for file in old if self._leads_astray(file) or not (used or file.commit in named)
+        ]
+        paths = {file.path for file in going}
+        needed = {file.blob for file in files if file.path not in paths}
+        for file in going:
+            if file.blob is not None and file.blob not in needed:
+                disk.remove_file(self._hub.root, Path(file.blob))
+            disk.remove_file(self._hub.root, Path(file.path))
+        self._tidy(repo_id, [Path(file.path) for file in going])
+
+    def _leads_astray(self, file: SnapshotFile) -> bool:
+        blob = Path(file.blob or file.path)
+        return blob.is_symlink() and blob.readlink().parent == self._flat.root
 
     def _blobs(self, repo_id: str, inodes: set[tuple[int, int]]) -> list[Path]:
         """The blobs that are, or point to, one of these files.
@@ -110,11 +140,11 @@ class Remover:
             for beside in (self._flat.etag_path(flat), flat.with_name(f"{flat.name}.json")):
                 disk.remove_file(self._flat.root, beside)
 
-    def _tidy(self, repo_id: str, files: Sequence[StoredFile]) -> None:
+    def _tidy(self, repo_id: str, gone: Sequence[Path]) -> None:
         """Remove folders that became empty, and what speaks of snapshots that are gone."""
         snapshots = self._hub.snapshots(repo_id)
-        for name in sorted({s.path for file in files for s in file.snapshots}, reverse=True):
-            folder = Path(name).parent
+        for path in sorted(gone, reverse=True):
+            folder = path.parent
             while folder != snapshots and disk.remove_empty_dir(self._hub.root, folder):
                 folder = folder.parent
         repo_dir, refs = self._hub.repo_dir(repo_id), self._hub.ref(repo_id).parent

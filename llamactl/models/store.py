@@ -6,6 +6,7 @@ the system can do that, else one of them is a link to the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -102,9 +103,11 @@ class Store:
                 return path
             places.setdefault((status.st_dev, status.st_ino), []).append(path)
         for paths in places.values():
-            if digest.matches(paths[0], file.oid, halt=halt, on_bytes=on_bytes):
-                self._verified.record(paths, file.oid)
-                return paths[0]
+            # What cannot be read is as good as not there.
+            with contextlib.suppress(OSError):
+                if digest.matches(paths[0], file.oid, halt=halt, on_bytes=on_bytes):
+                    self._verified.record(paths, file.oid)
+                    return paths[0]
         return None
 
     def name(self, repo_id: str, file: HubFile, source: Path) -> None:
@@ -113,13 +116,14 @@ class Store:
         A preset has its flat name only.
         """
         flat, blob = self._flat.path(repo_id, file.filename), self._hub.blob(repo_id, file.oid)
-        disk.make_dirs(self._flat.root, self._flat.root)
+        self._flat.root.mkdir(parents=True, exist_ok=True)
         if not _same_file(source, flat):
             # An ETag that stays beside other bytes would have older llama.cpp take them for new.
             disk.remove_file(self._flat.root, self._flat.etag_path(flat))
             if self._waits(source):
                 self._verified.forget([str(source)])
                 source = source.replace(flat)
+                disk.sync_dir(flat.parent)
             else:
                 self._give_name(source, flat, self._flat.root)
         if etag := self._etags.pop(flat, ""):

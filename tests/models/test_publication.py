@@ -275,6 +275,37 @@ def test_unchanged_files_of_other_tags_move_on_with_main(caches: Caches) -> None
     assert scan_cache_dir(caches.hub).warnings == []
 
 
+def test_the_bytes_of_an_older_version_do_not_stay(caches: Caches) -> None:
+    caches.download(f"{REPO}:Q4_K_M", listing_of(REPOSITORY))
+    caches.download(f"{REPO}:Q8_0", listing_of(REPOSITORY))
+    new = [hub_file(name, 2 if name == Q4 else 1) for name in REPOSITORY]
+    caches.download(f"{REPO}:Q4_K_M", new, commit=NEXT_COMMIT)
+    assert not blob_of(caches, Q4).exists()
+    assert not (caches.snapshot() / Q4).is_symlink()
+    assert (caches.snapshot() / Q8).exists()
+    assert caches.flat_path(REPO, Q4).stat().st_nlink == 2
+
+
+def test_an_older_version_stays_while_somebody_needs_it(caches: Caches) -> None:
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
+    caches.users.append("chat")
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4], 2), commit=NEXT_COMMIT)
+    assert (caches.snapshot() / Q4).read_bytes() == content_of(Q4)
+    assert caches.snapshot() / Q4 in caches.asked
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_an_older_version_of_another_program_stays(caches: Caches, published: bool) -> None:
+    if published:
+        caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
+        (caches.repo_dir() / "refs" / "v1").write_text(COMMIT)
+    else:
+        caches.hf_download(REPO, [Q4])
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4], 2), commit=NEXT_COMMIT)
+    assert (caches.snapshot() / Q4).read_bytes() == content_of(Q4)
+    assert offline.find(caches.hub, REPO) == [content_of(Q4, 2)]
+
+
 def test_a_commit_without_a_change_of_the_file_brings_no_byte(caches: Caches) -> None:
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]), commit=NEXT_COMMIT, contents={})
@@ -338,8 +369,14 @@ def test_without_hard_links_the_hubs_side_points_to_the_flat_file(caches: Caches
     assert [file.sha256 for file in model.files[:3]] == [hub_file(name).oid for name in SHARDS]
     assert model.gguf.path == caches.flat_path(REPO, SHARDS[0])
     caches.download(f"{REPO}:Q6_K", listing, contents={})
+    (caches.repo_dir() / "refs" / "v1").write_text(COMMIT)
+    caches.users.append("chat")
     caches.download(f"{REPO}:Q6_K", listing_of(REPOSITORY, 2), commit=NEXT_COMMIT)
+    caches.users.clear()
     assert offline.find(caches.hub, REPO, "Q6_K") == [content_of(name, 2) for name in SHARDS]
+    # The links under the old digests would lead to the new bytes.
+    assert not any(blob_of(caches, name).is_symlink() for name in SHARDS)
+    assert scan_cache_dir(caches.hub).warnings == []
     caches.cache.delete(REPO, None)
     assert caches.tree() == set()
 

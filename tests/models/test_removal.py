@@ -81,8 +81,10 @@ def test_without_a_tag_every_tag_goes_and_nothing_else(caches: Caches) -> None:
 
 
 def test_all_versions_of_a_tag_go_together(caches: Caches) -> None:
-    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4, Q8]))
+    caches.hf_download(REPO, [Q4])
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4, Q8], 2), commit=NEXT_COMMIT)
+    caches.hf_download(REPO, [Q4], commit="d" * 40, version=3)
+    assert len(list((caches.repo_dir() / "blobs").iterdir())) == 3
     caches.cache.delete(REPO, "Q4_K_M")
     assert caches.tree() == set()
 
