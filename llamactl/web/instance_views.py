@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamactl.web.config_shown import MASK
-from llamactl.web.texts import ago_text, moment_text
+from llamactl.web.texts import ago_text, moment_text, sentence_start
 from llamactl.web.views import Button, Json
 
 INSTANCE_TONES = {
@@ -110,7 +110,7 @@ def instance_view(instance: Json, now: float) -> InstanceView:
         aliases=", ".join(options.get("aliases") or ()),
         port=instance.get("port"),
         last_used=ago_text(last_used, now) if last_used else "never",
-        error=tuple(str(instance.get("error") or "").splitlines()),
+        error=tuple(sentence_start(instance.get("error") or "").splitlines()),
         facts=_instance_facts(instance, now),
         buttons=INSTANCE_BUTTONS.get(status, ()),
     )
@@ -127,9 +127,11 @@ def model_of(backend_options: Mapping[str, Any]) -> str:
 
 
 def options_text(options: Json) -> str:
-    """Options as JSON to be read; what an environment variable holds is not shown."""
+    """Options that say something, as JSON; what an environment variable holds is not shown."""
     environment = dict.fromkeys(options.get("environment") or {}, MASK)
-    return json.dumps({**options, "environment": environment}, indent=2, ensure_ascii=False)
+    said = {**options, "environment": environment}
+    said = {name: value for name, value in said.items() if value not in (None, [], {})}
+    return json.dumps(said, indent=2, ensure_ascii=False)
 
 
 def calls_view(name: str, base_url: str) -> CallsView:

@@ -58,7 +58,7 @@ def system_view(config: Config, backend: Any, started_at: float, now: float) -> 
         ("System", f"{platform.system()} {platform.machine()}"),
         ("Running for", duration_text(now - started_at) if started_at else "–"),
         ("Hub", str(_value(config_json(config), "hub.endpoint"))),
-        ("Hub token", "HF_TOKEN is set" if config.hub.token else "HF_TOKEN is not set"),
+        ("Hub token", "HF_TOKEN" if config.hub.token else "that of hf's login, if any"),
     )
     return SystemView(
         warning=backend.warning or "",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamactl.access.keys import KeyRecord
-from llamactl.web.texts import ago_text, duration_text, moment_text, size_text
+from llamactl.web.texts import ago_text, duration_text, moment_text, sentence_start, size_text
 
 Json = Mapping[str, Any]
 #: A verb of a page's address, the label of its button, the button's class.
@@ -182,7 +182,7 @@ def job_view(job: Json, now: float) -> JobView:
         eta=_eta(progress.get("eta_seconds")),
         current_file=progress.get("current_file") or "",
         files=tuple(_file_progress(file) for file in progress.get("files") or ()),
-        error=job.get("error") or "",
+        error=sentence_start(job.get("error") or ""),
         model_path=job.get("model_path") or "",
         commit_hash=job.get("commit_hash") or "",
         created=moment_text(job["created_at"]),

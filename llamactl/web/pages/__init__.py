@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.web import browser
 from llamactl.web.pages import downloads, instances, keys, login, models, system
 from llamactl.web.pages.assets import asset_url
-from llamactl.web.texts import plain
+from llamactl.web.texts import plain, sentence_start
 
 TABS = (
     ("Models", "pages.models.index"),
@@ -32,6 +32,7 @@ def blueprints() -> Sequence[Blueprint]:
     pages = Blueprint("pages", __name__)
     pages.before_request(_require_login)
     pages.app_template_filter("plain")(plain)
+    pages.app_template_filter("sentence")(sentence_start)
     # Globals, for macros do not see what a context processor gives.
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)

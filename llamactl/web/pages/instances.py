@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.errors import LlamactlError
 from llamactl.instances.options import Options
-from llamactl.instances.snapshots import instance_json
+from llamactl.instances.snapshot import instance_json
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
 from llamactl.web.answers import text_answer
