@@ -124,6 +124,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def empty(shell: Shell) -> None:
     """Nothing that another test left behind."""
     api = shell.server.api
+    for job in api("GET", "/models/jobs").json()["jobs"]:
+        api("DELETE", f"/models/jobs/{job['id']}")
     for instance in api("GET", "/instances").json():
         api("POST", f"/instances/{instance['name']}/stop", params={"wait": PATIENCE})
         assert api("DELETE", f"/instances/{instance['name']}").status_code == 204
