@@ -55,7 +55,7 @@ class ModelCache:
         self._verified = VerifiedFiles(database)
         self._library = Library(self.flat, self.hub, self._volume, self._verified)
         self._store = Store(self.flat, self.hub, self._volume, self._verified)
-        self._publisher = Publisher(self.flat, self.hub, self._library.scanner)
+        self._publisher = Publisher(self.flat, self.hub, self._library)
         self._remover = Remover(self.flat, self.hub)
 
     def list(self) -> list[CachedModel]:
@@ -218,7 +218,7 @@ class ModelCache:
             return
         paths = [Path(name) for file in old for name in (file.path, file.blob) if name is not None]
         used = bool(self._in_use(paths))
-        files = list(self._library.snapshot_files(repo_id))
+        files = self._library.snapshot_files(repo_id)
         self._remover.retire(repo_id, old, files, used=used)
         self.distrust(paths)
 

@@ -29,6 +29,13 @@ class SnapshotFile(NamedTuple):
     status: os.stat_result
 
 
+class Snapshots(NamedTuple):
+    """What a repository's snapshots hold, and the folders and files that told it."""
+
+    files: list[SnapshotFile]
+    sources: list[str]
+
+
 class HubScanner:
     """Reads the Hub's cache below ``root``."""
 
@@ -41,26 +48,25 @@ class HubScanner:
         named = (repo_of_dir(name) for name, _path in _folders(self._root))
         return {repo_id for repo_id in named if repo_id is not None}
 
-    def files(self, repo_dir: str) -> Iterator[SnapshotFile]:
+    def scan(self, repo_dir: str) -> Snapshots:
         """The files of all snapshots: those of main first, then the newest snapshot's."""
+        main = f"{repo_dir}/refs/main"
+        fixed = [f"{repo_dir}/{name}" for name in ("snapshots", "blobs", "refs")]
+        found = Snapshots([], [repo_dir, *fixed, main])
         folders = dict(_folders(repo_dir))
         if "snapshots" not in folders:
-            return
+            return found
         commits = [pair for pair in _folders(folders["snapshots"]) if is_commit(pair[0])]
         if len(commits) > 1:
-            main = read_ref(f"{folders['refs']}/main") if "refs" in folders else None
-            commits.sort(key=lambda pair: (pair[0] == main, _modified(pair[1])), reverse=True)
+            current = read_ref(main)
+            commits.sort(key=lambda pair: (pair[0] == current, _modified(pair[1])), reverse=True)
         blobs = folders.get("blobs")
         for commit, path in commits:
-            for filename, entry in _walk(path, "", 0):
-                found = self._file(commit, filename, entry, blobs)
-                if found is not None:
-                    yield found
-
-    def sources(self, repo_dir: str) -> Iterator[str]:
-        """Every path from which ``files`` learns what is there, but for the files themselves."""
-        yield from (repo_dir, f"{repo_dir}/refs", f"{repo_dir}/refs/main", f"{repo_dir}/blobs")
-        yield from _folders_below(f"{repo_dir}/snapshots", 0)
+            for filename, entry in _walk(path, "", found.sources):
+                file = self._file(commit, filename, entry, blobs)
+                if file is not None:
+                    found.files.append(file)
+        return found
 
     def _file(
         self, commit: str, filename: str, entry: os.DirEntry[str], blobs: str | None
@@ -127,7 +133,10 @@ def _folders(path: str) -> Iterator[tuple[str, str]]:
         return
 
 
-def _walk(path: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(
+    path: str, prefix: str, visited: list[str], depth: int = 0
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    visited.append(path)
     try:
         with os.scandir(path) as entries:
             listed = list(entries)
@@ -137,13 +146,6 @@ def _walk(path: str, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry
         filename = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             if depth < _DEEPEST:
-                yield from _walk(entry.path, f"{filename}/", depth + 1)
+                yield from _walk(entry.path, f"{filename}/", visited, depth + 1)
         elif is_filename(filename):
             yield filename, entry
-
-
-def _folders_below(path: str, depth: int) -> Iterator[str]:
-    yield path
-    if depth <= _DEEPEST:
-        for _name, folder in _folders(path):
-            yield from _folders_below(folder, depth + 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from llamactl.errors import NameCollision
 from llamactl.models.catalogue import Entry, cached_model, entries_of
 from llamactl.models.flatscan import FlatFiles, FlatScanner
 from llamactl.models.hubfile import HubFile
-from llamactl.models.hubscan import HubScanner, SnapshotFile
+from llamactl.models.hubscan import HubScanner, SnapshotFile, Snapshots
 from llamactl.models.inventory import Inventory, take_inventory
 from llamactl.models.layout import FlatCache, HubCache, flat_name, unfinished_name
 from llamactl.models.memory import Memory
@@ -64,7 +65,7 @@ class Library:
         self._verified = verified
         self._flat_scanner = FlatScanner(flat.root, volume.is_inside)
         self._shelves: Memory[_Shelf] = Memory()
-        self.scanner = HubScanner(hub.root, volume.is_inside)
+        self._hub_scanner = HubScanner(hub.root, volume.is_inside)
 
     def models(self) -> list[CachedModel]:
         """Every model in either cache, by repository and tag."""
@@ -76,17 +77,12 @@ class Library:
     def _models(self, repo_id: str, flat: FlatFiles, verified: VerifiedRows) -> list[CachedModel]:
         shelf = self._shelves.get(repo_id)
         if shelf is None or not shelf.is_current(flat):
-            inventory = self._inventory(repo_id, flat)
+            snapshots = self._scan(repo_id)
+            inventory = take_inventory(repo_id, snapshots.files, flat)
             shelf = _Shelf(inventory, entries_of(inventory), flat)
-            self._shelves.keep(repo_id, shelf, self._sources(inventory))
+            sources = chain(snapshots.sources, _paths(inventory))
+            self._shelves.keep(repo_id, shelf, sources)
         return shelf.models(verified)
-
-    def _sources(self, inventory: Inventory) -> Iterator[str]:
-        yield from self.scanner.sources(str(self._hub.repo_dir(inventory.repo_id)))
-        for file in inventory.files.values():
-            yield file.path
-            if Path(file.path).is_symlink():
-                yield os.path.realpath(file.path)
 
     def find(self, ref: ModelRef) -> CachedModel | None:
         """The model that ``ref`` means; None when it is not there."""
@@ -98,11 +94,9 @@ class Library:
         """The files of one repository."""
         return self._inventory(repo_id, self._flat_scanner.scan())
 
-    def snapshot_files(self, repo_id: str) -> Iterator[SnapshotFile]:
+    def snapshot_files(self, repo_id: str) -> list[SnapshotFile]:
         """The files of all its snapshots, models and others."""
-        if not is_repo_id(repo_id):
-            return iter(())
-        return self.scanner.files(str(self._hub.repo_dir(repo_id)))
+        return self._scan(repo_id).files
 
     def superseded(self, repo_id: str, files: Iterable[HubFile]) -> list[SnapshotFile]:
         """The older versions of the files, as far as they have the flat name that will be taken.
@@ -139,10 +133,23 @@ class Library:
                 )
 
     def _repos(self, flat: FlatFiles) -> set[str]:
-        return self.scanner.repos() | flat.manifests.keys()
+        return self._hub_scanner.repos() | flat.manifests.keys()
 
     def _inventory(self, repo_id: str, flat: FlatFiles) -> Inventory:
-        return take_inventory(repo_id, self.snapshot_files(repo_id), flat)
+        return take_inventory(repo_id, self._scan(repo_id).files, flat)
+
+    def _scan(self, repo_id: str) -> Snapshots:
+        if not is_repo_id(repo_id):
+            return Snapshots([], [])
+        return self._hub_scanner.scan(str(self._hub.repo_dir(repo_id)))
+
+
+def _paths(inventory: Inventory) -> Iterator[str]:
+    """The files of an inventory, a link and what it leads to."""
+    for file in inventory.files.values():
+        yield file.path
+        if Path(file.path).is_symlink():
+            yield os.path.realpath(file.path)
 
 
 def _meant(tag: str, inventory: Inventory) -> Entry | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable
 from typing import Generic, TypeVar
@@ -21,6 +22,7 @@ class Memory(Generic[T]):
     """Values by key, each good as long as the paths that it was read from did not change."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._values: dict[str, tuple[T, list[tuple[str, _State | None]]]] = {}
 
     def get(self, key: str) -> T | None:
@@ -34,15 +36,17 @@ class Memory(Generic[T]):
         """Remember a value that was read from these folders and files just now."""
         states = [(path, _state(path)) for path in paths]
         settled = time.time_ns() - _SETTLED_NS
-        if all(state is None or state[0] < settled > state[1] for _path, state in states):
-            self._values[key] = (value, states)
-        else:
-            self._values.pop(key, None)
+        with self._lock:
+            if all(state is None or state[0] < settled > state[1] for _path, state in states):
+                self._values[key] = (value, states)
+            else:
+                self._values.pop(key, None)
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Forget every other key."""
         kept = set(keys)
-        self._values = {key: value for key, value in self._values.items() if key in kept}
+        with self._lock:
+            self._values = {key: value for key, value in self._values.items() if key in kept}
 
 
 def _state(path: str) -> _State | None:

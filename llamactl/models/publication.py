@@ -14,8 +14,8 @@ from pathlib import Path
 from llamactl.errors import BadMetadata
 from llamactl.models import disk
 from llamactl.models.hubfile import HubFile, Manifest
-from llamactl.models.hubscan import HubScanner
 from llamactl.models.layout import FlatCache, HubCache, blob_target
+from llamactl.models.library import Library
 from llamactl.models.reference import ModelRef
 from llamactl.models.selection import PRESET, Selection
 
@@ -23,10 +23,10 @@ from llamactl.models.selection import PRESET, Selection
 class Publisher:
     """Writes what is no model's bytes. The caller sees to it that one thread writes at a time."""
 
-    def __init__(self, flat: FlatCache, hub: HubCache, scanner: HubScanner) -> None:
+    def __init__(self, flat: FlatCache, hub: HubCache, library: Library) -> None:
         self._flat = flat
         self._hub = hub
-        self._scanner = scanner
+        self._library = library
 
     def publish(
         self,
@@ -59,10 +59,9 @@ class Publisher:
     def _unchanged(self, repo_id: str, listing: Sequence[HubFile]) -> dict[str, str]:
         """The files of earlier snapshots that the listing still has, with the same content."""
         current = {file.filename: file.oid for file in listing if file.filename != PRESET}
-        repo_dir = self._hub.repo_dir(repo_id)
         return {
             file.filename: file.oid
-            for file in self._scanner.files(str(repo_dir))
+            for file in self._library.snapshot_files(repo_id)
             if file.oid is not None and current.get(file.filename) == file.oid
         }
 

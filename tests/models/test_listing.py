@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -355,3 +357,31 @@ def test_a_thousand_models_are_listed_without_reading_them_again(
     same = sum(new is old for new, old in zip(second, first, strict=True))
     # The last ones may have been written in the same tick of the file system's clock.
     assert same > 900
+
+
+def test_lists_of_many_threads_bear_with_models_that_come_and_go(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_SETTLED_NS", 0)
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
+    finished = threading.Event()
+
+    def list_on() -> int:
+        lists = 0
+        while not finished.is_set():
+            assert f"{REPO}:Q4_K_M" in caches.shown()
+            lists += 1
+        return lists
+
+    with ThreadPoolExecutor(4) as pool:
+        listing = [pool.submit(list_on) for _ in range(4)]
+        try:
+            for round_ in range(5):
+                for repo_id in ("a/Other-GGUF", "b/Other-GGUF"):
+                    caches.download(repo_id, listing_of(SHARDS), commit=f"{round_:040x}")
+                for repo_id in ("a/Other-GGUF", "b/Other-GGUF"):
+                    caches.cache.delete(repo_id, None)
+        finally:
+            finished.set()
+        assert sum(done.result() for done in listing) > 0
+    assert caches.shown() == [f"{REPO}:Q4_K_M"]
