@@ -124,6 +124,8 @@ class CachedModelView:
     tag: str
     reference: str
     anchor: str
+    org: str
+    name: str
     instance_name: str
     complete: bool
     can_run: bool
@@ -202,6 +204,12 @@ def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
     return JobsView(tuple(shown))
 
 
+def limits_text(max_concurrent: int, bandwidth_limit: int | None) -> str:
+    """What limits the downloads, as a sentence."""
+    speed = f"{size_text(bandwidth_limit)}/s together" if bandwidth_limit else "no speed limit"
+    return f"{max_concurrent} at a time, {speed}"
+
+
 def cached_models_view(models: Sequence[Json], cache_dir: str, now: float) -> CachedModelsView:
     """The cached models by name."""
     shown = [
@@ -224,6 +232,8 @@ def cached_model_view(model: Json, now: float) -> CachedModelView:
         tag=model["tag"],
         reference=reference,
         anchor="model-" + hashlib.sha256(reference.encode("utf-8", "replace")).hexdigest()[:12],
+        org=model["repo"].partition("/")[0],
+        name=model["repo"].partition("/")[2],
         instance_name=instance_name_for(model["repo"], model["tag"]),
         complete=complete,
         can_run=complete and any(file.get("type") == "gguf" for file in files),

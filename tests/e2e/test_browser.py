@@ -173,7 +173,10 @@ def test_the_whole_way_from_a_name_to_a_running_instance(
 PAGES = [
     "/models",
     "/models?form=download",
+    "/models/search",
+    "/models/acme/Tiny-Chat-GGUF?offers=1",
     "/downloads",
+    "/downloads?form=limits",
     "/instances",
     "/instances/new",
     "/keys",
@@ -189,7 +192,7 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
     browser.log_in()
     for path in PAGES:
         browser.open(path)
-        browser.page.wait_for_load_state("networkidle")
+        browser.page.wait_for_load_state("load")
         sideways = browser.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )

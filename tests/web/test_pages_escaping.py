@@ -18,6 +18,7 @@ from llamactl.web.instance_views import CallsView, InstancesView, InstanceView, 
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.instance_form import InstanceForm
 from llamactl.web.pages.keys import KeyForm, MadeKey
+from llamactl.web.repository_view import CachedTagView, HitView, OfferView
 from llamactl.web.system_view import SystemView
 from llamactl.web.texts import last_lines, plain
 from llamactl.web.views import CachedModelsView, CachedModelView, JobsView, JobView, KeyView
@@ -108,6 +109,21 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
         ("models/_cached.html", {"view": CachedModelsView((model, model), text, text)}),
         ("models/delete.html", {"model": model, "error": error}),
         ("models/index.html", {"form": form(text).first[0], "parts": {}}),
+        (
+            "models/repository.html",
+            {
+                "repo_id": text,
+                "hub_page": f"https://hub.example/{text}",
+                "cached": [filled(CachedTagView, text)],
+                "offers": [filled(OfferView, text)],
+                "error": error,
+            },
+        ),
+        (
+            "models/search.html",
+            {"text": text, "hits": [filled(HitView, text)], "error": error},
+        ),
+        ("downloads/index.html", {"form": form(text).first, "limits": text, "parts": {}}),
         ("downloads/_jobs.html", {"view": JobsView((job(text),))}),
         ("downloads/_show.html", {"view": job(text)}),
         ("downloads/show.html", {"job": job(text), "parts": {}}),

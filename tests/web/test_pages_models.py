@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from llamactl.config import Config
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
+from tests.fakes.gguf_files import tiny_gguf_bytes
 from tests.web.conftest import PATIENCE
 from tests.web.visitor import Element, Visitor
 
@@ -226,6 +228,84 @@ def test_add_instance_from_a_cached_model_fills_the_form(
     flat: Path = web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}"
     assert visitor.field("Model")["value"] == str(flat)
     assert visitor.field("Name")["value"] == "llama-3.2-3b-instruct-q4_k_m"
+
+
+def test_the_page_of_a_repository_shows_the_facts_of_what_is_cached(
+    visitor: Visitor, hub: FakeHub
+) -> None:
+    hub.add_repo(REPO, {Q4: tiny_gguf_bytes(seed=1)})
+    page = cached(visitor, REFERENCE)
+    page = visitor.open(page.one("table").one("th", scope="row").one("a")["href"])
+    facts = {each.text: each.within("div").one("dd").text for each in page.all("dt")}
+    assert facts["Architecture"] == "llama"
+    assert {"Parameters", "Context length", "Layers", "Tokenizer"} <= set(facts)
+    assert page.one("a", aria_current="page").text == "Models"
+
+
+def test_a_cached_file_that_is_no_gguf_is_said_to_be_none(visitor: Visitor, repo: str) -> None:
+    cached(visitor, repo)
+    page = visitor.open(f"/models/{REPO}")
+    assert "not a GGUF" in page.one(class_="alert warn small").text
+
+
+def test_the_hub_is_asked_for_its_offers_by_a_button(visitor: Visitor, repo: str) -> None:
+    page = visitor.open(f"/models/{REPO}")
+    assert "Nothing of it is cached." in page.text
+    page = visitor.press("Ask the hub")
+    row = page.one("table").one("tbody").one("tr")
+    assert row.one("th").text == "Q4_K_M"
+    visitor.press(f"Download {REFERENCE}")
+    until(visitor, "/models", lambda page: "completed" in page.text)
+    page = visitor.open(f"/models/{REPO}?offers=1")
+    assert "cached" in page.one("table").text
+    assert f"Update {REFERENCE}" in visitor.buttons()
+
+
+def test_a_repository_that_the_hub_does_not_have_is_told_on_its_page(visitor: Visitor) -> None:
+    page = visitor.open("/models/no/body?offers=1")
+    assert visitor.answer.status_code == 404
+    assert page.one(id="alerts").text
+
+
+@pytest.mark.parametrize("path", ["/models/a/..", "/models/%2e%2e/x", "/models/a/%3Cscript%3E"])
+def test_what_is_no_repository_has_no_page(visitor: Visitor, path: str) -> None:
+    visitor.open(path)
+    assert visitor.answer.status_code in (400, 404)
+
+
+def test_the_hub_is_searched(visitor: Visitor, repo: str) -> None:
+    visitor.open("/models/search")
+    page = visitor.press("Search", q="llama-3.2")
+    link = page.one("table").one("tbody").one("a")
+    assert link.text == REPO
+    assert visitor.open(link["href"]).one("h1").text == REPO
+    visitor.open("/models/search")
+    assert "No repository" in visitor.press("Search", q="nothing-has-this-name").text
+
+
+def test_limits_of_downloads_are_changed_at_once(visitor: Visitor, runtime: Any) -> None:
+    visitor.open("/downloads?form=limits")
+    visitor.press("Save", max_concurrent="3", bandwidth="20MB")
+    assert "3 at a time, 20.0 MB/s together" in visitor.page.text
+    assert (runtime.downloads.max_concurrent, runtime.downloads.bandwidth_limit) == (3, 20_000_000)
+    visitor.open("/downloads?form=limits")
+    visitor.press("Save", bandwidth="")
+    assert runtime.downloads.bandwidth_limit is None
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [("max_concurrent", "0"), ("max_concurrent", "many"), ("bandwidth", "-1"), ("bandwidth", "x")],
+)
+def test_a_wrong_limit_is_told_beside_its_field(
+    visitor: Visitor, runtime: Any, field: str, typed: str
+) -> None:
+    visitor.open("/downloads?form=limits")
+    page = visitor.press("Save", **{field: typed})
+    assert visitor.answer.status_code == 400
+    assert page.one(id=f"{field}-wrong").text.startswith("It must")
+    assert page.one(id=field)["value"] == typed
+    assert runtime.downloads.max_concurrent == 2
 
 
 # With a script

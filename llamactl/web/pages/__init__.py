@@ -8,16 +8,17 @@ from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.web import browser
-from llamactl.web.pages import downloads, instances, keys, login, models, system
+from llamactl.web.pages import downloads, instances, keys, login, models, repositories, system
 from llamactl.web.pages.assets import asset_url
 from llamactl.web.texts import plain, sentence_start
 
+#: The tabs: a name, the page that it leads to, the rooms whose pages belong to it.
 TABS = (
-    ("Models", "pages.models.index"),
-    ("Downloads", "pages.downloads.index"),
-    ("Instances", "pages.instances.index"),
-    ("Keys", "pages.keys.index"),
-    ("System", "pages.system.show"),
+    ("Models", "pages.models.index", ("pages.models", "pages.repositories")),
+    ("Downloads", "pages.downloads.index", ("pages.downloads",)),
+    ("Instances", "pages.instances.index", ("pages.instances",)),
+    ("Keys", "pages.keys.index", ("pages.keys",)),
+    ("System", "pages.system.show", ("pages.system",)),
 )
 TEMPLATE_GLOBALS: dict[str, Callable[..., object]] = {
     "asset": asset_url,
@@ -37,7 +38,7 @@ def blueprints() -> Sequence[Blueprint]:
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)
     pages.app_context_processor(lambda: {"tabs": TABS})
-    for room in (models, downloads, instances, keys, system):
+    for room in (models, repositories, downloads, instances, keys, system):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
 

@@ -3,23 +3,54 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.downloads.snapshots import job_json
+from llamactl.settings import SETTINGS
 from llamactl.web import services
+from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
-from llamactl.web.views import JobsView, JobView, job_view
+from llamactl.web.views import JobsView, JobView, job_view, limits_text
 
 blueprint = Blueprint("downloads", __name__)
+
+SETTING = {setting.name: setting for setting in SETTINGS}
 
 
 @blueprint.get("/downloads")
 def index() -> Response:
-    """Show all jobs, newest first."""
-    return render_page("downloads/index.html", url_for("pages.downloads.index"), {"jobs": _all})
+    """Show all jobs, newest first; with ``?form=limits`` the form of what limits them."""
+    if request.args.get("form") != "limits":
+        return _page(None)
+    queue = services().downloads
+    limit = queue.bandwidth_limit
+    return _page(_limits(str(queue.max_concurrent), "" if limit is None else str(limit)))
+
+
+@blueprint.post("/downloads/limits")
+def limit() -> AnyResponse:
+    """Change how many jobs run and how fast, at once and until the server stops."""
+    jobs, speed = (request.form.get(name, "").strip() for name in ("max_concurrent", "bandwidth"))
+    wrong: dict[str, str] = {}
+    for field, setting, typed in (
+        ("max_concurrent", "downloads.max_concurrent", jobs),
+        ("bandwidth", "downloads.bandwidth_limit", speed),
+    ):
+        try:
+            SETTING[setting].parse(typed, {})
+        except ValueError as error:
+            wrong[field] = f"It {error}."
+    if wrong:
+        return _page(_limits(jobs, speed, wrong), 400)
+    queue = services().downloads
+    queue.set_max_concurrent(SETTING["downloads.max_concurrent"].parse(jobs, {}))
+    queue.set_bandwidth_limit(SETTING["downloads.bandwidth_limit"].parse(speed, {}))
+    return redirect(url_for("pages.downloads.index"), 303)
 
 
 @blueprint.get("/downloads/<job_id>")
@@ -48,6 +79,43 @@ def act(job_id: str, verb: str) -> AnyResponse:
     else:
         queue.delete(job_id)
     return done(_back(job_id, verb))
+
+
+def _page(form: Sequence[Field] | None, status: int = 200) -> Response:
+    queue = services().downloads
+    return render_page(
+        "downloads/index.html",
+        url_for("pages.downloads.index"),
+        {"jobs": _all},
+        reload=form is None,
+        status=status,
+        form=form,
+        limits=limits_text(queue.max_concurrent, queue.bandwidth_limit),
+    )
+
+
+def _limits(
+    jobs: str, speed: str, wrong: Mapping[str, str] = MappingProxyType({})
+) -> Sequence[Field]:
+    return (
+        Field(
+            "max_concurrent",
+            "Downloads at a time",
+            "number",
+            value=jobs,
+            wrong=wrong.get("max_concurrent", ""),
+            required=True,
+            width="half",
+        ),
+        Field(
+            "bandwidth",
+            "Bytes per second for all",
+            value=speed,
+            wrong=wrong.get("bandwidth", ""),
+            help="Such as 20MB. Left empty, there is no limit.",
+            width="half",
+        ),
+    )
 
 
 def _back(job_id: str, verb: str) -> str:

@@ -1,0 +1,119 @@
+"""What the page of one repository shows: its cached tags with their facts, and the hub's offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llamactl.hub.remote import SearchHit
+from llamactl.models.gguf import GGUFHeader, NotGGUF, read_model
+from llamactl.models.selection import Variant
+from llamactl.models.snapshots import CachedModel, cached_model_json
+from llamactl.web.texts import ago_text, size_text
+from llamactl.web.views import CachedModelView, cached_model_view
+
+
+@dataclass(frozen=True)
+class CachedTagView:
+    """A cached tag; ``facts`` are its header's, or ``unreadable`` says why there are none."""
+
+    model: CachedModelView
+    facts: tuple[tuple[str, str], ...]
+    chat_template: str
+    unreadable: str
+
+
+@dataclass(frozen=True)
+class OfferView:
+    """A model that the hub offers under a tag."""
+
+    tag: str
+    reference: str
+    size: str
+    parts: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class HitView:
+    """A repository that a search found."""
+
+    repo: str
+    org: str
+    name: str
+    downloads: str
+    likes: str
+    updated: str
+    gated: bool
+
+
+def cached_tag_view(model: CachedModel, now: float) -> CachedTagView:
+    """A cached tag with what its GGUF says of itself; a damaged file is said to be one."""
+    view = cached_model_view(cached_model_json(model), now)
+    try:
+        header = read_model([file.path for file in model.files if file.type == "gguf"])
+    except (NotGGUF, OSError) as error:
+        return CachedTagView(view, (), "", str(error))
+    return CachedTagView(view, tuple(_facts(header).items()), header.chat_template or "", "")
+
+
+def offer_views(
+    repo_id: str, variants: Sequence[Variant], cached: Sequence[CachedModel]
+) -> tuple[OfferView, ...]:
+    """What the hub offers, the smallest first."""
+    here = {model.ref.key for model in cached if model.complete}
+    return tuple(
+        OfferView(
+            tag=variant.tag,
+            reference=f"{repo_id}:{variant.tag}",
+            size=size_text(variant.size),
+            parts=_parts(variant),
+            cached=(repo_id, variant.tag.casefold()) in here,
+        )
+        for variant in sorted(variants, key=lambda variant: (variant.size, variant.tag))
+    )
+
+
+def hit_view(hit: SearchHit, now: float) -> HitView:
+    org, _, name = hit.repo_id.partition("/")
+    return HitView(
+        repo=hit.repo_id,
+        org=org,
+        name=name,
+        downloads=f"{hit.downloads:,}",
+        likes=f"{hit.likes:,}",
+        updated=ago_text(hit.updated, now) if hit.updated else "–",
+        gated=hit.gated,
+    )
+
+
+def _parts(variant: Variant) -> str:
+    files = len(variant.files)
+    shards = f"{files} shards" if files > 1 else "1 file"
+    return shards + (" and mmproj" if variant.mmproj else "")
+
+
+def _facts(header: GGUFHeader) -> Mapping[str, str]:
+    facts = {
+        "Architecture": header.architecture,
+        "Parameters": _count_text(header.parameters),
+        "Quantisation": header.quantisation,
+        "Context length": _number(header.context_length),
+        "Layers": _number(header.layers),
+        "Experts": _number(header.experts),
+        "Tokenizer": header.tokenizer,
+        "Vocabulary": _number(header.vocabulary_size),
+        "Chat template": "yes" if header.chat_template else "none",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _number(value: int | None) -> str | None:
+    return f"{value:,}" if value else None
+
+
+def _count_text(count: int) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
