@@ -31,14 +31,16 @@ imports: $(STAMPS)/test
 	$(BIN)/lint-imports
 
 bench: $(STAMPS)/test  ## measure llamactl beside its peers
-	@$(BIN)/python -m benchmarks.download $(ARGS)
+	@$(BIN)/python -m benchmarks.startup
+	@$(BIN)/python -m benchmarks.gateway
+	@$(BIN)/python -m benchmarks.download
 
 wheel: $(STAMPS)/venv  ## build dist/*.whl; an old build/ would ship templates that are gone
 	rm -rf build dist *.egg-info
 	$(PIP) wheel --no-deps --wheel-dir dist .
 	rm -rf build
 
-docs: $(STAMPS)/run  ## write docs/configuration.md anew from the settings table
+docs: $(STAMPS)/run  ## write anew what the documentation takes from the code
 	$(BIN)/python docs/write_configuration.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python docs/write_files.py > ARCHITECTURE.md.new

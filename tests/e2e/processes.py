@@ -59,7 +59,7 @@ class LlamactlProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(yaml.safe_dump(nested(self._settings(settings or {}))))
         self._command = command or (sys.executable, "-m", "llamactl", "serve", *arguments)
-        self._environment = self._clean_environment(environment or {})
+        self.environment = self._clean_environment(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def _settings(self, changes: Mapping[str, object]) -> dict[str, object]:
@@ -102,7 +102,7 @@ class LlamactlProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
         return self._process
