@@ -6,7 +6,7 @@ import json
 import math
 
 from flask import request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from llamactl.errors import InvalidRequest
 
@@ -21,8 +21,7 @@ def json_body(max_bytes: int = MAX_BYTES) -> dict[str, object]:
     and ``InvalidRequest`` for what is not UTF-8, not JSON, not an object, nested deeper than
     ``MAX_DEPTH``, or says one thing twice.
     """
-    request.max_content_length = max_bytes
-    raw = request.get_data(cache=False)
+    raw = limited_body(max_bytes)
     if not raw and not request.mimetype:
         raise InvalidRequest("The request has no body", hint="Send a JSON object.")
     # A form or text/plain would let any web page post here without the browser asking first.
@@ -32,6 +31,17 @@ def json_body(max_bytes: int = MAX_BYTES) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {kind_of(value)}")
     return value
+
+
+def limited_body(max_bytes: int) -> bytes:
+    """The request's body as it came. Raises Werkzeug's 413 for more than ``max_bytes``."""
+    # Where no length was announced, Werkzeug cuts the body at its limit and says nothing: one byte
+    # more than is allowed tells what is whole from what was cut.
+    request.max_content_length = max_bytes + 1
+    raw = request.get_data(cache=False)
+    if len(raw) > max_bytes:
+        raise RequestEntityTooLarge
+    return raw
 
 
 def parse_json(raw: bytes) -> object:

@@ -66,88 +66,81 @@ def test_a_second_instance_of_one_name_is_a_conflict(instances: Instances) -> No
     assert (answer.status_code, answer.get_json()["error"]) == (409, "instance_exists")
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
-def test_an_odd_name_is_refused(instances: Instances, client: FlaskClient, name: str) -> None:
-    answer = client.post(f"/api/v1/instances/{name}", json={})
-    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_instance_name")
-    assert len(answer.data) < 1000
+def test_an_odd_name_is_refused(instances: Instances, client: FlaskClient) -> None:
+    for name in ODD_NAMES:
+        answer = client.post(f"/api/v1/instances/{name}", json={})
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_instance_name")
+        assert len(answer.data) < 1000
     assert client.get("/api/v1/instances").get_json() == []
 
 
-@pytest.mark.parametrize("name", ["a", "0", "x" * 50, "Llama-3.2_3B.Q4", "new2"])
-def test_a_good_name_is_taken_as_it_is(instances: Instances, name: str) -> None:
-    assert instances.create(name).get_json()["name"] == name
+def test_a_good_name_is_taken_as_it_is(instances: Instances) -> None:
+    for name in ("a", "0", "x" * 50, "Llama-3.2_3B.Q4", "new2"):
+        assert instances.create(name).get_json()["name"] == name
 
 
-@pytest.mark.parametrize("name", ["a%2Fb", "a/b", "a/b/c"])
-def test_a_name_with_a_slash_is_no_address(client: FlaskClient, name: str) -> None:
-    answer = client.post(f"/api/v1/instances/{name}", json={})
-    assert answer.status_code == 404
-    assert set(answer.get_json()) == {"error", "details"}
+def test_a_name_with_a_slash_is_no_address(client: FlaskClient) -> None:
+    for name in ("a%2Fb", "a/b", "a/b/c"):
+        answer = client.post(f"/api/v1/instances/{name}", json={})
+        assert answer.status_code == 404
+        assert set(answer.get_json()) == {"error", "details"}
 
 
-@pytest.mark.parametrize("name", ["nobody", "..", "a%0A", "new", "x" * 51])
-@pytest.mark.parametrize(
-    ("method", "suffix"),
-    [
-        ("GET", ""), ("DELETE", ""), ("GET", "/logs"), ("GET", "/logs?follow=true"),
-        ("POST", "/start"), ("POST", "/stop"), ("POST", "/restart"), ("PUT", ""),
-    ],
-)  # fmt: skip
-def test_an_instance_that_does_not_exist_is_a_404(
-    client: FlaskClient, method: str, suffix: str, name: str
-) -> None:
-    path = f"/api/v1/instances/{name}{suffix}"
-    answer = client.open(path, method=method, json={} if method == "PUT" else None)
-    assert (answer.status_code, answer.get_json()["error"]) == (404, "instance_not_found")
+def test_an_instance_that_does_not_exist_is_a_404(client: FlaskClient) -> None:
+    for name in ("nobody", "..", "a%0A", "new", "x" * 51):
+        for method, suffix in (
+            ("GET", ""), ("DELETE", ""), ("GET", "/logs"), ("GET", "/logs?follow=true"),
+            ("POST", "/start"), ("POST", "/stop"), ("POST", "/restart"), ("PUT", ""),
+        ):  # fmt: skip
+            path = f"/api/v1/instances/{name}{suffix}"
+            answer = client.open(path, method=method, json={} if method == "PUT" else None)
+            assert (answer.status_code, answer.get_json()["error"]) == (404, "instance_not_found")
 
 
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"backend_options": []}, "backend_options"),
-        ({"backend_options": "model.gguf"}, "backend_options"),
-        ({"backend_options": {"model": {}}}, "model"),
-        ({"backend_options": {"model": ["a", "b"]}}, "model"),
-        ({"backend_options": {"model": "a\x00b"}}, "model"),
-        ({"environment": {"A": "x\x00"}}, "environment"),
-        ({"backend_options": {"extra_args": {"--x": "\x00"}}}, "extra_args"),
-        ({"backend_options": {"port": 80}}, "port"),
-        ({"backend_options": {"extra_args": {"--host": "0.0.0.0"}}}, "host"),
-        ({"preset_ini": 5}, "preset_ini"),
-        ({"command_override": "/bin/sh"}, "command_override"),
-        ({"environment": {"LD_PRELOAD": "x"}}, "LD_PRELOAD"),
-        ({"backend_options": {"no_such_flag": 1}}, "no_such_flag"),
-        ({"backend_options": {"ctx_size": "many"}}, "ctx_size"),
-        ({"auto_restart": "perhaps"}, "auto_restart"),
-        ({"max_restarts": -1}, "max_restarts"),
-        ({"max_restarts": 1.5}, "max_restarts"),
-        ({"restart_delay": "soon"}, "restart_delay"),
-        ({"idle_timeout": "1h"}, "idle_timeout"),
-        ({"idle_timeout": -1}, "idle_timeout"),
-        ({"on_demand_start": 1}, "on_demand_start"),
-        ({"aliases": {"a": 1}}, "aliases"),
-        ({"aliases": [1]}, "aliases"),
-        ({"environment": {"A": ["x"]}}, "environment"),
-        ({"environment": {"A=B": "x"}}, "environment"),
-        ({"environment": ["A=1"]}, "environment"),
-        ({"colour": "blue"}, "colour"),
-    ],
-)
-def test_a_wrong_option_is_named(
-    instances: Instances, client: FlaskClient, options: dict[str, object], field: str
-) -> None:
-    answer = instances.create("one", **options)
-    told = answer.get_json()
-    assert (answer.status_code, told["error"]) == (400, "invalid_request")
-    assert field in told["details"]
+WRONG_OPTIONS: list[tuple[dict[str, object], str]] = [
+    ({"backend_options": []}, "backend_options"),
+    ({"backend_options": "model.gguf"}, "backend_options"),
+    ({"backend_options": {"model": {}}}, "model"),
+    ({"backend_options": {"model": ["a", "b"]}}, "model"),
+    ({"backend_options": {"model": "a\x00b"}}, "model"),
+    ({"environment": {"A": "x\x00"}}, "environment"),
+    ({"backend_options": {"extra_args": {"--x": "\x00"}}}, "extra_args"),
+    ({"backend_options": {"port": 80}}, "port"),
+    ({"backend_options": {"extra_args": {"--host": "0.0.0.0"}}}, "host"),
+    ({"preset_ini": 5}, "preset_ini"),
+    ({"command_override": "/bin/sh"}, "command_override"),
+    ({"environment": {"LD_PRELOAD": "x"}}, "LD_PRELOAD"),
+    ({"backend_options": {"no_such_flag": 1}}, "no_such_flag"),
+    ({"backend_options": {"ctx_size": "many"}}, "ctx_size"),
+    ({"auto_restart": "perhaps"}, "auto_restart"),
+    ({"max_restarts": -1}, "max_restarts"),
+    ({"max_restarts": 1.5}, "max_restarts"),
+    ({"restart_delay": "soon"}, "restart_delay"),
+    ({"idle_timeout": "1h"}, "idle_timeout"),
+    ({"idle_timeout": -1}, "idle_timeout"),
+    ({"on_demand_start": 1}, "on_demand_start"),
+    ({"aliases": {"a": 1}}, "aliases"),
+    ({"aliases": [1]}, "aliases"),
+    ({"environment": {"A": ["x"]}}, "environment"),
+    ({"environment": {"A=B": "x"}}, "environment"),
+    ({"environment": ["A=1"]}, "environment"),
+    ({"colour": "blue"}, "colour"),
+]
+
+
+def test_a_wrong_option_is_named(instances: Instances, client: FlaskClient) -> None:
+    for options, field in WRONG_OPTIONS:
+        answer = instances.create("one", **options)
+        told = answer.get_json()
+        assert (answer.status_code, told["error"]) == (400, "invalid_request"), options
+        assert field in told["details"]
     assert client.get("/api/v1/instances").get_json() == []
 
 
-@pytest.mark.parametrize("kind", ["vllm", "mlx_lm", "", 17])
-def test_another_backend_is_refused_by_its_own_code(instances: Instances, kind: object) -> None:
-    answer = instances.create("one", backend_type=kind)
-    assert (answer.status_code, answer.get_json()["error"]) == (400, "unsupported_backend")
+def test_another_backend_is_refused_by_its_own_code(instances: Instances) -> None:
+    for kind in ("vllm", "mlx_lm", "", 17):
+        answer = instances.create("one", backend_type=kind)
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "unsupported_backend")
 
 
 def test_a_body_that_is_no_options_is_refused(client: FlaskClient) -> None:
@@ -187,12 +180,11 @@ def test_with_wait_the_answer_comes_when_it_is_there(instances: Instances, model
     assert (stopped.status_code, stopped.get_json()["status"]) == (200, "stopped")
 
 
-@pytest.mark.parametrize("wait", ["-1", "nan", "inf", "soon", "1e9", ""])
-def test_a_wait_that_is_no_time_is_refused(instances: Instances, wait: str) -> None:
+def test_a_wait_that_is_no_time_is_refused(instances: Instances) -> None:
     instances.create("one")
-    path = f"{instances.base}/one/start?wait={wait}"
-    answer = instances.client.post(path)
-    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+    for wait in ("-1", "nan", "inf", "soon", "1e9", ""):
+        answer = instances.client.post(f"{instances.base}/one/start?wait={wait}")
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
     assert instances.get("one")["status"] == "stopped"
 
 
@@ -224,8 +216,32 @@ def test_a_model_that_does_not_exist_fails_by_name(instances: Instances, tmp_pat
 def test_a_reference_that_is_not_cached_fails_by_name(instances: Instances) -> None:
     instances.create("one", backend_options={"model": "org/name:Q4_K_M"})
     answer = instances.do("one", "start", wait=PATIENCE)
-    assert answer.status_code in {404, 503}
+    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
     assert "org/name" in answer.get_json()["details"]
+
+
+def test_a_file_that_is_no_model_fails_by_name_and_nothing_is_started(
+    instances: Instances, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "notes.gguf"
+    wrong.write_text("This is a letter.")
+    for model in (wrong, tmp_path):
+        name = f"of-{model.name}"[:50]
+        instances.create(name, backend_options={"model": str(model)})
+        answer = instances.do(name, "start", wait=PATIENCE)
+        assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
+        assert str(model) in answer.get_json()["details"]
+        failed = instances.get(name)
+        assert (failed["status"], failed["pid"], failed["restarts"]) == ("failed", None, 0)
+        assert str(model) in failed["error"]
+
+
+def test_a_tilde_in_a_path_is_the_home_directory(
+    instances: Instances, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(model.parent))
+    instances.create("one", backend_options={"model": f"~/{model.name}"})
+    assert instances.do("one", "start", wait=PATIENCE).get_json()["status"] == "running"
 
 
 def test_a_cached_model_is_started_by_its_reference_and_in_use_while_it_runs(
@@ -308,13 +324,11 @@ def test_logs_are_plain_text_and_lines_takes_the_last(
     assert client.get(f"{instances.base}/one/logs?lines=0").text == everything.text
 
 
-@pytest.mark.parametrize("query", ["lines=-1", "lines=x", "lines=1.5", "follow=perhaps", "tail=3"])
-def test_a_wrong_question_for_logs_is_refused(
-    instances: Instances, client: FlaskClient, query: str
-) -> None:
+def test_a_wrong_question_for_logs_is_refused(instances: Instances, client: FlaskClient) -> None:
     instances.create("one")
-    answer = client.get(f"{instances.base}/one/logs?{query}")
-    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+    for query in ("lines=-1", "lines=x", "lines=1.5", "follow=perhaps", "tail=3"):
+        answer = client.get(f"{instances.base}/one/logs?{query}")
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
 
 
 def test_followed_logs_come_as_events_while_they_are_written(
@@ -373,10 +387,8 @@ def test_options_come_back_from_a_command_line(client: FlaskClient) -> None:
     assert (options["ctx_size"], options["gpu_layers"]) == (4096, 99)
 
 
-@pytest.mark.parametrize("command", ["", 'llama-server -m "unclosed', 17, "vllm serve x"])
-def test_a_command_that_is_none_of_llama_server_is_refused(
-    client: FlaskClient, command: object
-) -> None:
-    answer = client.post("/api/v1/backends/llama-cpp/parse-command", json={"command": command})
-    assert answer.status_code == 400
-    assert "command" in answer.get_json()["details"]
+def test_a_command_that_is_none_of_llama_server_is_refused(client: FlaskClient) -> None:
+    for command in ("", 'llama-server -m "unclosed', 17, "vllm serve x"):
+        answer = client.post("/api/v1/backends/llama-cpp/parse-command", json={"command": command})
+        assert answer.status_code == 400
+        assert "command" in answer.get_json()["details"]

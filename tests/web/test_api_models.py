@@ -97,8 +97,8 @@ def test_the_total_is_known_and_the_bytes_grow_while_it_downloads(
     assert (job["model_path"], job["completed_at"]) == (None, None)
 
 
-@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("base", BASES)
 def test_each_route_has_two_addresses_with_and_without_a_slash(
     client: FlaskClient, models: Models, repo: str, base: str, slash: str
 ) -> None:
@@ -121,47 +121,44 @@ def test_jobs_are_listed_newest_first(models: Models, repo: str, client: FlaskCl
     assert [job["id"] for job in listed["jobs"]] == [second, first]
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        17, None, True, [REPO], {"org": "name"}, "", " ", "name", "/", "org/", "/name", "a/b/c",
-        "../../x", "../x", "org/..", "org/.", "org/name:", "org/name:a:b", "org/name\n", "a/\nb",
-        "org/name:tag\n", "org/na me", "org/name:../x", "org/name:/x", "org/name\x00", "org\\name",
-        "-org/name", "https://huggingface.co/org/name", "x" * 10_000, "x/" + "y" * 10_000,
-        f"org/name:{'t' * 10_000}", "org/näme", "org/name:\u202e",
-    ],
-)  # fmt: skip
-def test_what_is_no_model_is_a_400_that_names_repo(
-    models: Models, client: FlaskClient, sent: object
-) -> None:
-    answer = models.download(sent)
-    told = answer.get_json()
-    assert (answer.status_code, told["error"]) == (400, "invalid_request")
-    assert len(told["details"]) < 2000
+NO_MODELS: list[object] = [
+    17, None, True, [REPO], {"org": "name"}, "", " ", "name", "/", "org/", "/name", "a/b/c",
+    "../../x", "../x", "org/..", "org/.", "org/name:", "org/name:a:b", "org/name\n", "a/\nb",
+    "org/name:tag\n", "org/na me", "org/name:../x", "org/name:/x", "org/name\x00", "org\\name",
+    "-org/name", "https://huggingface.co/org/name", "x" * 10_000, "x/" + "y" * 10_000,
+    f"org/name:{'t' * 10_000}", "org/näme", "org/name:\u202e",
+]  # fmt: skip
+
+
+def test_what_is_no_model_is_a_400_that_names_repo(models: Models, client: FlaskClient) -> None:
+    for sent in NO_MODELS:
+        answer = models.download(sent)
+        told = answer.get_json()
+        assert (answer.status_code, told["error"]) == (400, "invalid_request"), sent
+        assert len(told["details"]) < 2000
     assert client.get(f"{models.base}/jobs").get_json() == {"jobs": []}
 
 
-@pytest.mark.parametrize(
-    ("raw", "content_type", "status"),
-    [
-        (b"", "application/json", 400),
-        (b"repo", "application/json", 400),
-        (b"{}", "application/json", 400),
-        (b'{"repo": "a/b", "repo": "c/d"}', "application/json", 400),
-        (b'{"repo": "a/b", "tag": "Q4"}', "application/json", 400),
-        (b'{"model": "a/b"}', "application/json", 400),
-        (b'{"repo": "a/b"}', "text/plain", 415),
-        (b"repo=a/b", "application/x-www-form-urlencoded", 415),
-        (b'{"repo": "' + b"x" * 2_000_000 + b'"}', "application/json", 413),
-    ],
-)
+BODIES = [
+    (b"", "application/json", 400),
+    (b"repo", "application/json", 400),
+    (b"{}", "application/json", 400),
+    (b'{"repo": "a/b", "repo": "c/d"}', "application/json", 400),
+    (b'{"repo": "a/b", "tag": "Q4"}', "application/json", 400),
+    (b'{"model": "a/b"}', "application/json", 400),
+    (b'{"repo": "a/b"}', "text/plain", 415),
+    (b"repo=a/b", "application/x-www-form-urlencoded", 415),
+    (b'{"repo": "' + b"x" * 2_000_000 + b'"}', "application/json", 413),
+]
+
+
 def test_a_body_that_does_not_fit_is_refused_with_a_sentence(
-    models: Models, client: FlaskClient, raw: bytes, content_type: str, status: int
+    models: Models, client: FlaskClient
 ) -> None:
-    answer = client.post(f"{models.base}/download", data=raw, content_type=content_type)
-    assert answer.status_code == status
-    assert answer.mimetype == "application/json"
-    assert set(answer.get_json()) == {"error", "details"}
+    for raw, content_type, status in BODIES:
+        answer = client.post(f"{models.base}/download", data=raw, content_type=content_type)
+        assert (answer.status_code, answer.mimetype) == (status, "application/json"), raw[:50]
+        assert set(answer.get_json()) == {"error", "details"}
 
 
 def failed(models: Models, repo: str) -> Any:
@@ -251,13 +248,11 @@ def test_a_failed_job_can_be_tried_again(models: Models, client: FlaskClient, hu
     assert (again["error"], again["error_code"]) == (None, None)
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume", "retry"])
-def test_a_completed_job_cannot_go_on(
-    models: Models, client: FlaskClient, repo: str, verb: str
-) -> None:
+def test_a_completed_job_cannot_go_on(models: Models, client: FlaskClient, repo: str) -> None:
     job = models.fetch(f"{repo}:Q4_K_M")
-    answer = client.post(f"{models.base}/jobs/{job['id']}/{verb}")
-    assert (answer.status_code, answer.get_json()["error"]) == (409, "invalid_state")
+    for verb in ("pause", "resume", "retry"):
+        answer = client.post(f"{models.base}/jobs/{job['id']}/{verb}")
+        assert (answer.status_code, answer.get_json()["error"]) == (409, "invalid_state")
 
 
 def test_delete_cancels_a_running_job_and_removes_its_partial_data(
@@ -279,16 +274,13 @@ def test_delete_removes_a_finished_job_from_the_list(
     assert Path(job["model_path"]).exists()
 
 
-@pytest.mark.parametrize("job_id", ["0" * 16, "nonsense", "..", "%00", "a%0A", "x" * 3000])
-@pytest.mark.parametrize(
-    ("method", "suffix"),
-    [("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/retry")],
-)
-def test_a_job_that_does_not_exist_is_a_404(
-    client: FlaskClient, models: Models, method: str, suffix: str, job_id: str
-) -> None:
-    answer = client.open(f"{models.base}/jobs/{job_id}{suffix}", method=method)
-    assert (answer.status_code, answer.get_json()["error"]) == (404, "job_not_found")
+def test_a_job_that_does_not_exist_is_a_404(client: FlaskClient, models: Models) -> None:
+    for job_id in ("0" * 16, "nonsense", "..", "%00", "a%0A", "x" * 3000):
+        for method, suffix in (
+            ("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/retry")
+        ):  # fmt: skip
+            answer = client.open(f"{models.base}/jobs/{job_id}{suffix}", method=method)
+            assert (answer.status_code, answer.get_json()["error"]) == (404, "job_not_found")
 
 
 def test_the_list_of_models_has_every_field_of_the_contract(
@@ -346,20 +338,66 @@ def test_a_model_that_is_downloading_is_in_use(models: Models, slow: str) -> Non
     assert models.job(job_id)["status"] == "downloading"
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "", "repo=", "repo=name", "repo=../../x", "repo=a/b&repo=c/d", "repo=a/b&tga=Q4_K_M",
-        "repo=a/b&tag=", "repo=a/b%0A", "repo=a/b:Q4_K_M",
-    ],
-)  # fmt: skip
 def test_a_delete_that_is_not_clear_deletes_nothing(
-    models: Models, client: FlaskClient, repo: str, query: str
+    models: Models, client: FlaskClient, repo: str
 ) -> None:
     models.fetch(f"{repo}:Q4_K_M")
-    answer = client.delete(f"{models.base}?{query}")
-    assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
+    for query in (
+        "", "repo=", "repo=name", "repo=../../x", "repo=a/b&repo=c/d", "repo=a/b&tga=Q4_K_M",
+        f"repo={repo}&tag=", "repo=a/b%0A", f"repo={repo}:Q4_K_M",
+    ):  # fmt: skip
+        answer = client.delete(f"{models.base}?{query}")
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request"), query
     assert len(models.list()) == 1
+
+
+def test_limits_are_shown_and_changed_at_once(models: Models, client: FlaskClient) -> None:
+    path = f"{models.base}/settings"
+    assert client.get(path).get_json() == {"bandwidth_limit": None, "max_concurrent": 2}
+    answer = client.put(path, json={"bandwidth_limit": 1_000_000})
+    assert answer.get_json() == {"bandwidth_limit": 1_000_000, "max_concurrent": 2}
+    client.put(path, json={"max_concurrent": 5})
+    assert client.get(path).get_json() == {"bandwidth_limit": 1_000_000, "max_concurrent": 5}
+    client.put(path, json={"bandwidth_limit": None})
+    assert client.get(path).get_json()["bandwidth_limit"] is None
+
+
+def test_a_limit_that_is_none_changes_nothing(models: Models, client: FlaskClient) -> None:
+    path = f"{models.base}/settings"
+    for body in (
+        {"bandwidth_limit": 0}, {"bandwidth_limit": -1}, {"bandwidth_limit": "1MB"},
+        {"bandwidth_limit": 1e6}, {"max_concurrent": 0}, {"max_concurrent": 65},
+        {"max_concurrent": None}, {"max_concurrent": True}, {"speed": 1},
+    ):  # fmt: skip
+        answer = client.put(path, json=body)
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request"), body
+    assert client.get(path).get_json() == {"bandwidth_limit": None, "max_concurrent": 2}
+
+
+def test_a_search_shows_what_the_hub_found(
+    models: Models, client: FlaskClient, repo: str, hub: FakeHub
+) -> None:
+    hub.add_repo("org/gated-llama-GGUF", {"m-Q4_K_M.gguf": b"GGUF" * 9}, gated="auto", likes=7)
+    found = client.get(f"{models.base}/search?q=llama").get_json()
+    assert {hit["repo"] for hit in found} == {REPO, "org/gated-llama-GGUF"}
+    for hit in found:
+        assert set(hit) == {"repo", "downloads", "likes", "updated", "gated"}
+        assert hit["gated"] is (hit["repo"] != REPO)
+        assert hit["updated"] is None or isinstance(hit["updated"], int)
+
+
+def test_a_search_without_words_is_refused(models: Models, client: FlaskClient) -> None:
+    for query in ("", "?q=a&q=b", f"?q={'x' * 300}"):
+        assert client.get(f"{models.base}/search{query}").status_code == 400
+
+
+def test_a_hub_that_fails_is_a_502_that_says_so(
+    models: Models, client: FlaskClient, hub: FakeHub
+) -> None:
+    hub.fault("hub", "search", kind="status", status=400, times=None)
+    answer = client.get(f"{models.base}/search?q=llama")
+    assert answer.status_code == 502
+    assert set(answer.get_json()) == {"error", "details"}
 
 
 def leftovers(config: Config) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 
@@ -97,6 +98,22 @@ def test_a_body_of_more_than_a_mebibyte_is_refused(client: FlaskClient) -> None:
     answer = client.post("/api/echo", data=raw, content_type="application/json")
     assert answer.status_code == 413
     assert answer.get_json()["error"] == "request_too_large"
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_BYTES, 200), (MAX_BYTES + 1, 413)])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_the_limit_holds_whether_or_not_the_length_was_announced(
+    client: FlaskClient, size: int, status: int, chunked: bool
+) -> None:
+    raw = b'{"a": "' + b"x" * (size - 9) + b'"}'
+    answer = client.post(
+        "/api/echo",
+        input_stream=io.BytesIO(raw),
+        content_type="application/json",
+        headers={"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(size)},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert answer.status_code == status
 
 
 def test_deep_but_allowed_nesting_is_read() -> None:
