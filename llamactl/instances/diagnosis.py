@@ -70,6 +70,12 @@ _RULES = (
         "Change it in the instance's options.",
     ),
     _rule(
+        "bad_value",
+        r"((?:K|V) cache (?:type|quantization) .*)",
+        "the cache types do not suit this model: {0}",
+        "Leave out cache_type_k and cache_type_v.",
+    ),
+    _rule(
         "port_taken",
         r"couldn'?t bind|address already in use|bind: .*in use",
         "its port was taken by another program",

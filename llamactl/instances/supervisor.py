@@ -26,7 +26,7 @@ from llamactl.errors import (
 from llamactl.instances.backend import Backend, BackendInfo
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
-from llamactl.instances.modelfiles import ResolveModel
+from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
 from llamactl.instances.options import Options, check_name
 from llamactl.instances.places import Places
 from llamactl.instances.ports import Ports
@@ -38,6 +38,8 @@ from llamactl.instances.spawner import LocalSpawner, Spawner
 from llamactl.instances.store import InstanceStore, StoredInstance
 from llamactl.instances.usage import users_of
 from llamactl.instances.watcher import Watcher
+
+__all__ = ["ResolvedModel", "Supervisor", "Timing"]
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +98,14 @@ class Supervisor:
                     self._places.queue(self._instances[row.name], "restore")
             self._places.admit()
 
-    def request_stop(self) -> None:
-        """Begin to go down: no starts, no leases, every instance stops. Returns at once."""
+    def request_stop(self, *, hurry: bool = False) -> None:
+        """Begin to go down: no starts, no leases, every instance stops. Returns at once.
+
+        With ``hurry`` nobody gets any grace; it may be asked for later, too.
+        """
         with self._shared.lock:
             self._shared.stopping = True
+            self._shared.hurry = self._shared.hurry or hurry
             self._places.clear()
             for instance in self._instances.values():
                 if not instance.at_rest:
