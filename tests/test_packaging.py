@@ -79,9 +79,7 @@ def pip(python: str, *arguments: str) -> None:
 def open_a_page(python: Path, folder: Path, *, path: Path | None = None) -> Path:
     """Run the script in another folder; where it found the templates."""
     done = subprocess.run(
-        [python, "-P", "-c", OPEN_A_PAGE, str(folder)]
-        if sys.version_info >= (3, 11)
-        else [python, "-c", OPEN_A_PAGE, str(folder)],
+        [python, "-c", OPEN_A_PAGE, str(folder)],
         cwd=folder,
         env={"PYTHONPATH": str(path)} if path else {},
         capture_output=True,
