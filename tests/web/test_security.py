@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +14,12 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from llamactl import assets
+from llamactl.app import create_app
+from llamactl.config import Config
+from llamactl.runtime import Runtime
 from llamactl.web.proxies import FrontDoor
 from llamactl.web.security import CONTENT_POLICY, KEYED_PREFIXES, SAFE_METHODS
-from tests.web.visitor import Visitor
+from tests.web.visitor import Visitor, parse
 
 FRIEND = "https://chat.example"
 
@@ -194,6 +198,21 @@ def test_a_poll_after_the_session_ended_takes_the_whole_page_to_the_login(
     runtime.sessions.end_all()
     answer = visitor.client.get("/models?part=jobs", headers={"HX-Request": "true"})
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login")
+
+
+def test_where_no_key_is_asked_for_a_foreign_form_is_refused_all_the_same(
+    anonymous: FlaskClient, runtime: Runtime
+) -> None:
+    open_auth = dataclasses.replace(runtime.config.auth, require_management_auth=False)
+    runtime.config = dataclasses.replace(runtime.config, auth=open_auth)
+    visitor = Visitor(anonymous)
+    assert visitor.open("/models").one("h1").text == "Models"
+    assert "Log out" not in visitor.buttons()
+    assert anonymous.post("/keys", data={"name": "forged"}).status_code == 403
+    assert runtime.keys.list() == []
+    visitor.open("/keys")
+    visitor.press("Make key", name="ours")
+    assert [key.name for key in runtime.keys.list()] == ["ours"]
 
 
 # Cookies and the login
@@ -415,6 +434,27 @@ def test_forwarded_headers_count_only_from_trusted_peers(
     assert seen["HTTP_HOST"] == "llm.example"
     if address == peer:
         assert not any("FORWARDED" in name for name in seen)
+
+
+@pytest.mark.parametrize("passed_on", ["/llama", ""], ids=["with the prefix", "without it"])
+def test_under_a_prefix_every_link_and_cookie_has_it(
+    web_config: Config, runtime: Runtime, management_key: str, passed_on: str
+) -> None:
+    server = dataclasses.replace(web_config.server, url_prefix="/llama")
+    app = create_app(dataclasses.replace(web_config, server=server), runtime)
+    client = app.test_client()
+    page = parse(client.get(f"{passed_on}/login").text)
+    sheet = page.one("link", rel="stylesheet")["href"]
+    assert sheet.startswith("/llama/static/")
+    assert client.get(sheet.removeprefix("/llama"), buffered=True).status_code == 200
+    assert page.one("form")["action"] == "/llama/login"
+    token = page.one("form").one("input", name="csrf_token")["value"]
+    client.set_cookie("llamactl-guest", token)
+    answer = client.post(
+        f"{passed_on}/login?next=/keys", data={"csrf_token": token, "key": management_key}
+    )
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/llama/keys")
+    assert "Path=/llama" in cookies(answer)[-1]
 
 
 # Other origins
