@@ -30,6 +30,10 @@ class Cut(Exception):
     """Another thread ended this request."""
 
 
+class NotListening(UpstreamGone):
+    """The instance took no connection, so nothing of the request has reached it."""
+
+
 class Exchange:
     """A request and its answer. Not for two threads, but for ``cut``.
 
@@ -48,7 +52,8 @@ class Exchange:
         try:
             self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
         except OSError as error:
-            raise UpstreamGone(f"The instance does not answer: {error.strerror or error}") from None
+            reason = error.strerror or str(error)
+            raise NotListening(f"The instance takes no connection: {reason}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
         self._poll = select.poll()

@@ -20,13 +20,14 @@ from llamactl.errors import (
     Interrupted,
     LlamactlError,
     MaxInstancesReached,
+    ModelNotFound,
     UpstreamGone,
 )
 from llamactl.gateway import headers as rules
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.client import Client
 from llamactl.gateway.events import error_event
-from llamactl.gateway.exchange import ClientGone, Cut, Exchange
+from llamactl.gateway.exchange import ClientGone, Cut, Exchange, NotListening
 from llamactl.gateway.usage import Usage, usage_in
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 #: The last pieces of an answer, in which its token counts are.
 _TAIL_PIECES = 4
 _TAIL_BYTES = 16 * 1024
+#: Seconds after an instance's death in which its owner is sure to notice.
+_UNNOTICED_SECONDS = 2.0
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Passage:
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
         self._cut_by: LlamactlError | None = None
+        self._was_cut = threading.Event()
         self._answered = False
         self._closed = False
         self._tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
@@ -118,9 +123,8 @@ class Passage:
         Raises ``ClientGone`` when nobody waits any more, and whatever a lease raises.
         """
         self.instance = call.instance.name
-        lease = self._lease(call)
+        lease, exchange = self._reach(call)
         try:
-            exchange = self._open(lease)
             head = exchange.send(
                 call.method,
                 call.target,
@@ -148,6 +152,7 @@ class Passage:
         """End the request from another thread; its client is told ``error``."""
         with self._lock:
             self._cut_by = self._cut_by or error
+            self._was_cut.set()
             exchange = self._exchange
         if exchange is not None:
             exchange.cut()
@@ -167,18 +172,38 @@ class Passage:
         """What the answer so far says that it cost."""
         return usage_in(b"".join(self._tail)[-_TAIL_BYTES:])
 
+    def _reach(self, call: Call) -> tuple[Lease, Exchange]:
+        """A lease and a connection under it.
+
+        An instance that died a moment ago still looks as if it ran. A request that never reached
+        it waits with the others for its return.
+        """
+        deadline = time.monotonic() + _UNNOTICED_SECONDS
+        while True:
+            lease = self._lease(call)
+            try:
+                return lease, self._open(lease)
+            except NotListening:
+                self._held.close()
+                if not call.wakes or time.monotonic() > deadline:
+                    raise
+            if self._is_over():
+                raise self._cut_by or ClientGone()
+            self._was_cut.wait(_AGAIN_SECONDS)
+
     def _lease(self, call: Call) -> Lease:
-        if not call.wakes and call.instance.status != "running":
+        instance = self._supervisor.get(call.instance.name)
+        if not call.wakes and instance.status != "running":
             raise InstanceNotRunning(
-                f"{call.instance.name} is {call.instance.status}", hint="Start it first."
+                f"{instance.name} is {instance.status}", hint="Start it first."
             )
         with contextlib.ExitStack() as waiting:
-            if call.instance.status != "running":
-                waiting.enter_context(self._admission.waiting_for(call.instance.id))
+            if instance.status != "running":
+                waiting.enter_context(self._admission.waiting_for(instance.id))
             try:
-                return self._held.enter_context(
+                lease = self._held.enter_context(
                     self._supervisor.lease(
-                        call.instance.name,
+                        instance.name,
                         timeout=self._config.instances.on_demand_start_timeout,
                         cancelled=self._is_over,
                     )
@@ -188,9 +213,11 @@ class Passage:
                 # of time.
                 raise InstanceNotRunning(error.message, hint=error.hint, retry_after=5) from error
             except Interrupted:
-                if self._cut_by is not None:
-                    raise self._cut_by from None
-                raise ClientGone from None
+                raise (self._cut_by or ClientGone()) from None
+        if lease.snapshot.id != call.instance.id:
+            # Another one has its name by now, and nobody asked whether this one is allowed.
+            raise ModelNotFound(f"There is no model {call.instance.name!r}")
+        return lease
 
     def _open(self, lease: Lease) -> Exchange:
         timeout = self._config.gateway.read_timeout

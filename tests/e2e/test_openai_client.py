@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,16 +120,14 @@ def test_structured_output_keeps_its_schema(server: LlamactlProcess) -> None:
         whole = api.chat.completions.create(
             model="chat",
             messages=PROMPT,
-            max_tokens=64,
+            max_tokens=200,
             response_format={
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": schema, "strict": True},
             },
         )
-    assert (whole.choices[0].message.content or "").replace(" ", "") in {
-        '{"answer":"yes"}',
-        '{"answer":"no"}',
-    }
+    answer = json.loads(whole.choices[0].message.content or "")
+    assert answer in ({"answer": "yes"}, {"answer": "no"})
 
 
 def test_embeddings_come_in_both_encodings(server: LlamactlProcess) -> None:
@@ -186,10 +186,13 @@ def test_a_client_that_gives_up_waiting_stops_the_generation(server: LlamactlPro
         patient = api.with_options(timeout=0.3)
         with contextlib.suppress(openai.APITimeoutError):
             patient.completions.create(
-                model="chat", prompt="Once", max_tokens=16000, extra_body={"ignore_eos": True}
+                model="chat", prompt="Once", max_tokens=8000, extra_body={"ignore_eos": True}
             )
-    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
     wait_for("the lease to be back", lambda: in_flight(server) == 0)
+    # llama-server looks for a client that left only in a second without any result, and each look
+    # at its slots is one: whoever looks more often keeps the generation going.
+    time.sleep(2)
+    assert busy_slots(server) == 0
 
 
 def test_a_deleted_key_ends_its_stream_with_an_error(server: LlamactlProcess) -> None:

@@ -116,7 +116,7 @@ def test_a_key_can_be_made_to_expire(app: Flask, client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "body"),
+    ("word", "body"),
     [
         ("name", {}),
         ("name", {"name": 5}),
@@ -125,8 +125,8 @@ def test_a_key_can_be_made_to_expire(app: Flask, client: FlaskClient) -> None:
         ("name", {"name": "a\nb"}),
         ("permission_mode", {"name": "n", "permission_mode": "some"}),
         ("permission_mode", {"name": "n", "permission_mode": None}),
-        ("instance_ids", {"name": "n", "permission_mode": "per_instance"}),
-        ("instance_ids", {"name": "n", "permission_mode": "per_instance", "instance_ids": [77]}),
+        ("per_instance", {"name": "n", "permission_mode": "per_instance"}),
+        ("the id 77", {"name": "n", "permission_mode": "per_instance", "instance_ids": [77]}),
         ("instance_ids", {"name": "n", "instance_ids": "all"}),
         ("instance_ids", {"name": "n", "instance_ids": [True]}),
         ("instance_ids", {"name": "n", "instance_ids": ["1"]}),
@@ -137,11 +137,11 @@ def test_a_key_can_be_made_to_expire(app: Flask, client: FlaskClient) -> None:
         ("scope", {"name": "n", "scope": "all"}),
     ],
 )
-def test_a_wrong_field_is_named_and_no_key_is_made(
-    client: FlaskClient, field: str, body: dict[str, object]
+def test_what_is_wrong_is_told_and_no_key_is_made(
+    client: FlaskClient, word: str, body: dict[str, object]
 ) -> None:
     answer = client.post(KEYS, json=body)
     assert answer.status_code == 400
     assert answer.get_json()["error"] == "invalid_request"
-    assert field in answer.get_json()["details"]
+    assert word in answer.get_json()["details"]
     assert client.get(KEYS).get_json() == []
