@@ -15,19 +15,26 @@ from llamactl.models.hubfile import HubFile
 log = logging.getLogger(__name__)
 
 
+def plan_of(job: Job) -> Plan | None:
+    """The plan of a download, once it has one."""
+    if job.kind != "download" or job.plan is None:
+        return None
+    return Plan.from_json(job.plan)
+
+
 def files_of(job: Job) -> tuple[HubFile, ...]:
     """The files that a job was planned to fetch; none before the plan."""
-    return () if job.plan is None else Plan.from_json(job.plan).selection.files
+    plan = plan_of(job)
+    return () if plan is None else plan.selection.files
 
 
 def is_about(job: Job, repo_id: str, tag: str | None) -> bool:
-    """Whether a job fetches this model, under the tag that was asked for or the one it found."""
+    """Whether a job is about this model, under the tag that was asked for or the one it found."""
     if job.repo_id != repo_id:
         return False
-    tags = {job.tag.casefold()}
-    if job.plan is not None:
-        tags.add(Plan.from_json(job.plan).selection.tag.casefold())
-    return tag is None or tag.casefold() in tags
+    plan = plan_of(job)
+    tags = {job.tag.casefold()} | ({plan.selection.tag.casefold()} if plan else set())
+    return tag is None or not job.tag or tag.casefold() in tags
 
 
 def remove_leftovers(job: Job, active: Iterable[Job], cache: ModelCache) -> None:

@@ -1,4 +1,4 @@
-"""A job's thread: one attempt, and the event that its end means for the job."""
+"""A job's thread: one piece of work, and the event that its end means for the job."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from llamactl.downloads.attempt import Attempt
+from llamactl.downloads.progress import Progress
 from llamactl.downloads.states import JobEvent
 from llamactl.errors import Interrupted, LlamactlError
 
@@ -17,18 +18,28 @@ log = logging.getLogger(__name__)
 Ended = Callable[["Run", JobEvent, dict[str, Any]], None]
 
 
+class Work(Protocol):
+    """What a run does: a download's attempt, or a checkup."""
+
+    discard: bool
+
+    def run(self) -> Path | None: ...
+
+    def progress(self) -> Progress: ...
+
+
 class Run:
     """``intent`` is what an interruption means; without a request to stop it is ``requeue``."""
 
-    def __init__(self, job_id: str, attempt: Attempt, halt: threading.Event, ended: Ended) -> None:
+    def __init__(self, job_id: str, work: Work, halt: threading.Event, ended: Ended) -> None:
         """``ended`` is told, in the run's own thread, the event and the job's changes."""
-        self.attempt = attempt
+        self.work = work
         self.intent: JobEvent = "requeue"
         self._halt = halt
         self._ended = ended
         # Explicit, since a thread inherits the trait: whatever hangs, a process can end without
         # it, and loses nothing that the sidecars do not have.
-        self.thread = threading.Thread(target=self._work, name=f"download {job_id}", daemon=True)
+        self.thread = threading.Thread(target=self._main, name=f"download {job_id}", daemon=True)
 
     def start(self) -> None:
         self.thread.start()
@@ -41,16 +52,16 @@ class Run:
         if intent == "requeue" and self._halt.is_set():
             return
         self.intent = intent
-        self.attempt.discard = intent == "cancel"
+        self.work.discard = intent == "cancel"
         self._halt.set()
 
-    def _work(self) -> None:
+    def _main(self) -> None:
         event, changes = self._outcome()
         self._ended(self, event, changes)
 
     def _outcome(self) -> tuple[JobEvent, dict[str, Any]]:
         try:
-            path = self.attempt.run()
+            path = self.work.run()
         except Interrupted:
             return self.intent, end_of(self.intent)
         except LlamactlError as error:
@@ -59,7 +70,7 @@ class Run:
             log.exception("a download failed unexpectedly")
             reason = f"Unexpected: {error!r}"
             return "fail", {**end_of("fail"), "error_code": "internal_error", "error": reason}
-        return "complete", {**end_of("complete"), "model_path": str(path)}
+        return "complete", {**end_of("complete"), "model_path": None if path is None else str(path)}
 
 
 def end_of(event: JobEvent) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def job_json(snapshot: JobSnapshot) -> dict[str, object]:
         "id": job.id,
         "kind": job.kind,
         "repo": job.repo_id,
-        "tag": job.tag,
+        "tag": job.tag or None,
         "status": job.status,
         "detail": progress.detail,
         "retry_at": progress.retry_at,

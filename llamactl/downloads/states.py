@@ -53,8 +53,9 @@ TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
 class Job:
     """One request for a model's bytes, as it is stored.
 
-    ``tag`` is spelled as it is shown. ``position`` orders the queue, the lowest first.
-    ``plan`` is the JSON of what was chosen once the hub was asked; None before that.
+    ``tag`` is spelled as it is shown; empty where a ``verify`` is about all of a repository.
+    ``position`` orders the queue, the lowest first. ``plan`` is the JSON of what was chosen once
+    the hub was asked, None before that; of a ``verify`` it is what was ordered.
     Times are unix seconds.
     """
 

@@ -290,7 +290,7 @@ def test_jobs_that_ended_long_ago_are_forgotten_at_the_start(
     site.download()
     site.stop()
     later = time.time() + 31 * 86400
-    monkeypatch.setattr("llamactl.downloads.queue.time.time", lambda: later)
+    monkeypatch.setattr("llamactl.downloads.table.time.time", lambda: later)
     site.start()
     assert site.queue.jobs() == []
 

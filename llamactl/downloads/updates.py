@@ -1,0 +1,87 @@
+"""Whether the hub has newer bytes for what is cached."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from llamactl.downloads.plan import Plan, make_plan
+from llamactl.errors import TransferError
+from llamactl.hub.client import HubClient
+from llamactl.models import digest
+from llamactl.models.cache import ModelCache
+from llamactl.models.hubfile import HubFile
+from llamactl.models.hubscan import read_ref
+from llamactl.models.snapshots import CachedFile, CachedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A cached model of which the hub's main has other files by now; ``changed`` names them."""
+
+    repo_id: str
+    tag: str
+    cached_commit: str | None
+    hub_commit: str
+    changed: tuple[str, ...]
+
+
+def update_json(update: Update) -> dict[str, object]:
+    """The update as the REST interface shows it."""
+    return {
+        "repo": update.repo_id,
+        "tag": update.tag,
+        "cached_commit": update.cached_commit,
+        "hub_commit": update.hub_commit,
+        "changed": list(update.changed),
+    }
+
+
+def find_updates(
+    hub: HubClient,
+    cache: ModelCache,
+    repo_id: str | None = None,
+    halt: threading.Event | None = None,
+) -> list[Update]:
+    """What a download of the cached models would fetch today.
+
+    Of one repository, raising what the hub raises; or of all, where those that the hub does not
+    have any more are left out.
+    """
+    waiting = halt or threading.Event()
+    models = [m for m in cache.list() if repo_id is None or m.ref.repo_id == repo_id]
+    updates = []
+    for model in models:
+        try:
+            plan = make_plan(hub, model.ref, waiting)
+        except TransferError as error:
+            if repo_id is not None:
+                raise
+            log.info("%s: no word of updates: %s", model.ref, error)
+            continue
+        changed = tuple(_changed(model, plan))
+        if changed:
+            commit = read_ref(cache.hub.ref(model.ref.repo_id))
+            updates.append(Update(model.ref.repo_id, model.ref.tag, commit, plan.commit, changed))
+    return updates
+
+
+def _changed(model: CachedModel, plan: Plan) -> Iterator[str]:
+    cached = {file.name: file for file in model.files}
+    for file in plan.selection.files:
+        have = cached.get(file.filename)
+        if have is None or not _is_same(have, file):
+            yield file.filename
+
+
+def _is_same(have: CachedFile, file: HubFile) -> bool:
+    if have.size != file.size:
+        return False
+    if have.sha256 is not None and file.sha256 is not None:
+        return have.sha256 == file.sha256
+    # Small files have a digest of git's kind, which costs nothing to compute.
+    return file.sha256 is not None or digest.matches(have.path, file.oid)

@@ -1,0 +1,55 @@
+"""What the hub has newer than the cache."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamactl.downloads.updates import Update, find_updates, update_json
+from llamactl.errors import RepoNotFound
+from llamactl.hub.client import HubClient
+from llamactl.models.reference import ModelRef
+from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site
+from tests.fakes.fake_hub import FakeHub, seeded_bytes
+
+
+def updates(site: Site, repo_id: str | None = None) -> list[Update]:
+    client = HubClient(site.hub.endpoint, lambda: None, False, backoff=0.01)
+    return find_updates(client, site.cache, repo_id)
+
+
+def test_nothing_is_new_after_a_download(site: Site) -> None:
+    site.download()
+    assert updates(site) == []
+    site.hub.push(REPO, {"README.md": b"other words"})
+    assert updates(site, REPO) == [], "a commit without other bytes is no update"
+
+
+def test_newer_bytes_are_named_with_both_commits(hub: FakeHub, site: Site) -> None:
+    hub.push(REPO, {"preset.ini": b"[a]\n", "m-Q8_0.gguf": seeded_bytes(1000, 8)})
+    site.download()
+    site.download(ModelRef(REPO, "Q8_0"))
+    before = hub.routes.repos[REPO].main
+    newer = hub.push(REPO, {FILE: seeded_bytes(len(PAYLOAD), "newer"), "preset.ini": b"[b]\n"})
+    by_tag = {update.tag: update for update in updates(site, REPO)}
+    assert by_tag["Q4_K_M"] == Update(REPO, "Q4_K_M", before, newer, (FILE, "preset.ini"))
+    assert by_tag["Q8_0"].changed == ("preset.ini",)
+    assert update_json(by_tag["Q8_0"]) == {
+        "repo": REPO,
+        "tag": "Q8_0",
+        "cached_commit": before,
+        "hub_commit": newer,
+        "changed": ["preset.ini"],
+    }
+
+
+def test_a_repository_that_is_gone_is_left_out_unless_it_was_asked_for(
+    hub: FakeHub, site: Site
+) -> None:
+    site.download()
+    hub.add_repo("org/other", {FILE: PAYLOAD})
+    site.download(ModelRef("org/other", "Q4_K_M"))
+    del hub.routes.repos[REPO]
+    hub.push("org/other", {FILE: seeded_bytes(10, "newer")})
+    assert [update.repo_id for update in updates(site)] == ["org/other"]
+    with pytest.raises(RepoNotFound):
+        updates(site, REPO)
