@@ -57,17 +57,19 @@ $(STAMPS)/venv:
 	  { echo "llamactl needs Python 3.10 or later; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "This Python cannot make a virtual environment. On Debian: sudo apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS)
 	@touch $@
 
 # Where no ready-made llama.cpp exists for this Python the server still runs, with a llama-server from PATH.
 $(STAMPS)/run: $(STAMPS)/venv setup.cfg pyproject.toml
-	$(PIP) install --quiet --only-binary xllamacpp --editable '.[embedded]' || \
+	@echo "Installing llamactl into $(VENV) …"
+	@$(PIP) install --quiet --only-binary xllamacpp --editable '.[embedded]' || \
 	  { echo "No embedded llama.cpp for this Python: llamactl will need llama-server on PATH." >&2; \
 	    $(PIP) install --quiet --editable .; }
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/venv setup.cfg pyproject.toml
-	$(PIP) install --quiet --editable '.[test]'
+	@echo "Installing llamactl and what its tests need into $(VENV) …"
+	@$(PIP) install --quiet --editable '.[test]'
 	@touch $@

@@ -19,6 +19,7 @@ from llamactl.hub.client import HubClient
 from llamactl.hub.tokens import current_token
 from llamactl.instances.backend import Backend
 from llamactl.instances.devices import visible_gpus
+from llamactl.secret import Secret
 
 #: Seconds before a second attempt: an answer is wanted soon.
 BACKOFF = 0.1
@@ -110,25 +111,29 @@ def _llama_cpp(config: Config) -> Iterator[Finding]:
 
 def _hub(config: Config) -> Iterator[Finding]:
     endpoint = config.hub.endpoint
+    token = current_token(config.hub)
     if config.hub.offline:
         yield Finding("hub", True, f"{endpoint} is not asked: HF_HUB_OFFLINE is set")
+        yield Finding("token", True, "not tried")
         return
-    token = current_token(config.hub)
-    try:
-        HubClient(endpoint, lambda: None, offline=False, backoff=BACKOFF).search("gguf", 1)
-    except LlamactlError as error:
-        yield Finding("hub", False, error.details)
-        return
-    yield Finding("hub", True, endpoint)
+    refusal = _refusal(endpoint, None)
+    yield Finding("hub", refusal is None, refusal or endpoint)
     if token is None:
         yield Finding("token", True, "none; public models only")
-        return
+    elif refusal is not None:
+        yield Finding("token", True, "not tried")
+    else:
+        refusal = _refusal(endpoint, token)
+        yield Finding("token", refusal is None, refusal or "accepted by the hub")
+
+
+def _refusal(endpoint: str, token: Secret | None) -> str | None:
+    """What the hub has against a small request; None when it answers."""
     try:
         HubClient(endpoint, lambda: token, offline=False, backoff=BACKOFF).search("gguf", 1)
     except LlamactlError as error:
-        yield Finding("token", False, error.details)
-    else:
-        yield Finding("token", True, "accepted by the hub")
+        return error.details
+    return None
 
 
 def existing(folder: Path) -> Path:
