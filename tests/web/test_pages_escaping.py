@@ -15,13 +15,14 @@ from flask import Flask, render_template
 from llamactl.errors import InvalidRequest
 from llamactl.web.errors import Problem
 from llamactl.web.instance_views import CallsView, InstancesView, InstanceView, LogView
+from llamactl.web.job_views import JobsView, JobView
 from llamactl.web.pages.fields import Field
-from llamactl.web.pages.instance_form import InstanceForm
+from llamactl.web.pages.instance_fields import InstanceForm
 from llamactl.web.pages.keys import KeyForm, MadeKey
 from llamactl.web.repository_view import CachedTagView, HitView, OfferView
 from llamactl.web.system_view import SystemView
 from llamactl.web.texts import last_lines, plain
-from llamactl.web.views import CachedModelsView, CachedModelView, JobsView, JobView, KeyView
+from llamactl.web.views import CachedModelsView, CachedModelView, KeyView
 
 PAYLOADS = [
     "<script>alert(1)</script>",

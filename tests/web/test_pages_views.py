@@ -9,9 +9,11 @@ import pytest
 from llamactl.config import Config
 from llamactl.instances.options import Options
 from llamactl.web.instance_views import calls_view, instance_view
-from llamactl.web.pages.instance_form import empty_form, options_json, values_of
+from llamactl.web.job_views import current_jobs, job_view
+from llamactl.web.pages.instance_fields import empty_form
+from llamactl.web.pages.instance_form import options_json, values_of
 from llamactl.web.texts import ago_text, duration_text, size_text
-from llamactl.web.views import cached_models_view, current_jobs, instance_name_for, job_view
+from llamactl.web.views import cached_models_view, instance_name_for
 
 NOW = 1_800_000_000.0
 

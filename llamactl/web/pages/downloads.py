@@ -12,10 +12,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.downloads.snapshots import job_json
 from llamactl.settings import SETTINGS
 from llamactl.web import services
+from llamactl.web.job_views import JobsView, JobView, job_view, limits_text
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
-from llamactl.web.views import JobsView, JobView, job_view, limits_text
 
 blueprint = Blueprint("downloads", __name__)
 

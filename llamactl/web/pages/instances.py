@@ -23,8 +23,8 @@ from llamactl.web.instance_views import (
     instance_view,
     options_text,
 )
-from llamactl.web.pages import instance_form
-from llamactl.web.pages.instance_form import InstanceForm
+from llamactl.web.pages import instance_fields, instance_form
+from llamactl.web.pages.instance_fields import InstanceForm
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
 from llamactl.web.texts import last_lines
@@ -48,7 +48,7 @@ def new() -> Response:
     """Show the form of a new instance; ``?model=`` and ``?name=`` are filled in."""
     model, name = request.args.get("model", ""), _free_name(request.args.get("name", ""))
     values = instance_form.values_for_new(services().config, model, name)
-    return _form_page(instance_form.shown(_form(), values), title="Add Instance")
+    return _form_page(instance_fields.shown(_form(), values), title="Add Instance")
 
 
 @blueprint.post("/instances/new")
@@ -60,7 +60,7 @@ def create() -> AnyResponse:
         options = Options.from_json(instance_form.options_json(form, request.form), config)
         services().supervisor.create(name, options)
     except LlamactlError as error:
-        return _form_page(instance_form.shown(form, request.form), "Add Instance", error=error)
+        return _form_page(instance_fields.shown(form, request.form), "Add Instance", error=error)
     if request.form.get("start"):
         services().supervisor.start_instance(name)
     return redirect(url_for("pages.instances.show", name=name), 303)
@@ -86,7 +86,7 @@ def edit(name: str) -> Response:
     """Show the form with the options of an instance."""
     options = services().supervisor.get(name).options.to_json()
     values = instance_form.values_of(name, options)
-    return _form_page(instance_form.shown(_form(name), values), f"Edit {name}", name=name)
+    return _form_page(instance_fields.shown(_form(name), values), f"Edit {name}", name=name)
 
 
 @blueprint.post("/instances/<name>/edit")
@@ -98,7 +98,7 @@ def update(name: str) -> AnyResponse:
         typed = instance_form.options_json(form, request.form, before)
         services().supervisor.update(name, Options.from_json(typed, services().config))
     except LlamactlError as error:
-        shown = instance_form.shown(form, request.form)
+        shown = instance_fields.shown(form, request.form)
         return _form_page(shown, f"Edit {name}", name=name, error=error)
     return redirect(url_for("pages.instances.show", name=name), 303)
 
@@ -148,10 +148,10 @@ def _form_page(
     status = 200
     if error is not None:
         status = status_of(error)
-        form, error = instance_form.told(form, error)
+        form, error = instance_fields.told(form, error)
     page = render_template(
         "instances/form.html",
-        form=instance_form.with_models(form, _cached_models()),
+        form=instance_fields.with_models(form, _cached_models()),
         title=title,
         name=name,
         error=error,
@@ -162,7 +162,7 @@ def _form_page(
 
 
 def _form(name: str = "") -> InstanceForm:
-    form = instance_form.empty_form(services().config)
+    form = instance_fields.empty_form(services().config)
     if name:
         return InstanceForm([field for field in form.first if field.name != "name"], form.more)
     return form

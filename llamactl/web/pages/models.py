@@ -14,14 +14,10 @@ from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
 from llamactl.web.actions import delete_cached
 from llamactl.web.errors import status_of
+from llamactl.web.job_views import current_jobs
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import Part, render_page
-from llamactl.web.views import (
-    CachedModelView,
-    cached_model_view,
-    cached_models_view,
-    current_jobs,
-)
+from llamactl.web.views import CachedModelView, cached_model_view, cached_models_view
 
 blueprint = Blueprint("models", __name__)
 

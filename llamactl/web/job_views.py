@@ -1,0 +1,162 @@
+"""What pages show of download jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llamactl.web.texts import duration_text, moment_text, sentence_start, size_text
+from llamactl.web.views import Button, Json
+
+#: How long a job that ended well stays on the page of models.
+RECENT_SECONDS = 300.0
+JOB_TONES = {
+    "queued": "",
+    "downloading": "busy",
+    "paused": "warn",
+    "completed": "good",
+    "failed": "bad",
+    "cancelled": "",
+}
+JOB_BUTTONS: Mapping[str, tuple[Button, ...]] = {
+    "queued": (("pause", "Pause", ""), ("remove", "Cancel", "danger")),
+    "downloading": (("pause", "Pause", ""), ("remove", "Cancel", "danger")),
+    "paused": (("resume", "Resume", ""), ("remove", "Cancel", "danger")),
+    "failed": (("retry", "Retry", ""), ("remove", "Remove", "danger")),
+    "completed": (("remove", "Remove from the list", "quiet"),),
+    "cancelled": (("remove", "Remove from the list", "quiet"),),
+}
+DETAILS = {
+    "stalled": "No byte has come for a while; it is being asked for anew.",
+    "rate_limited": "The hub asks to wait.",
+    "retrying": "The connection failed; it is tried again.",
+    "verifying": "All bytes are here; their checksum is being verified.",
+}
+
+
+@dataclass(frozen=True)
+class FileProgressView:
+    name: str
+    status: str
+    downloaded: str
+    size: str
+    percent: str
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job. ``fraction`` is in thousandths, None while the size is not known."""
+
+    id: str
+    kind: str
+    kind_label: str
+    repo: str
+    tag: str
+    reference: str
+    status: str
+    label: str
+    tone: str
+    said: str
+    shows_progress: bool
+    fraction: int | None
+    percent: str
+    downloaded: str
+    total: str
+    speed: str
+    eta: str
+    current_file: str
+    files: tuple[FileProgressView, ...]
+    error: str
+    model_path: str
+    commit_hash: str
+    created: str
+    completed: str
+    buttons: tuple[Button, ...]
+
+    @property
+    def moving(self) -> bool:
+        """Whether this will look different in a moment."""
+        return self.status in {"queued", "downloading"}
+
+
+@dataclass(frozen=True)
+class JobsView:
+    jobs: tuple[JobView, ...]
+
+    @property
+    def moving(self) -> bool:
+        return any(job.moving for job in self.jobs)
+
+
+def job_view(job: Json, now: float) -> JobView:
+    """``job`` as the REST interface shows it, at unix seconds ``now``."""
+    progress = job["progress"]
+    done, total = progress["bytes_downloaded"], progress["total_bytes"]
+    status, detail = job["status"], job.get("detail")
+    reference = f"{job['repo']}:{job['tag']}"
+    verifying = detail == "verifying"
+    return JobView(
+        id=job["id"],
+        kind=job["kind"],
+        kind_label="Verification" if job["kind"] == "verify" else "Download",
+        repo=job["repo"],
+        tag=job["tag"],
+        reference=reference,
+        status=status,
+        label=f"{status}, {detail.replace('_', ' ')}" if detail else status,
+        tone="warn" if detail and not verifying else JOB_TONES.get(status, ""),
+        said=_said(detail, job.get("retry_at"), now),
+        shows_progress=status not in {"completed", "cancelled"} and bool(total or done),
+        fraction=min(1000, done * 1000 // total) if total else None,
+        percent=f"{min(100, done * 100 // total)} %" if total else "",
+        downloaded=size_text(done),
+        total=size_text(total) if total else "",
+        speed=f"{size_text(progress['bytes_per_second'])}/s"
+        if progress.get("bytes_per_second")
+        else "",
+        eta=_eta(progress.get("eta_seconds")),
+        current_file=progress.get("current_file") or "",
+        files=tuple(_file_progress(file) for file in progress.get("files") or ()),
+        error=sentence_start(job.get("error") or ""),
+        model_path=job.get("model_path") or "",
+        commit_hash=job.get("commit_hash") or "",
+        created=moment_text(job["created_at"]),
+        completed=moment_text(job["completed_at"]) if job.get("completed_at") else "",
+        buttons=JOB_BUTTONS.get(status, ()),
+    )
+
+
+def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
+    """The jobs that the page of models shows: those not done, those failed, those just ended."""
+    shown = [
+        job_view(job, now)
+        for job in jobs
+        if job["status"] not in {"completed", "cancelled"}
+        or now - (job.get("completed_at") or 0) < RECENT_SECONDS
+    ]
+    return JobsView(tuple(shown))
+
+
+def limits_text(max_concurrent: int, bandwidth_limit: int | None) -> str:
+    """What limits the downloads, as a sentence."""
+    speed = f"{size_text(bandwidth_limit)}/s together" if bandwidth_limit else "no speed limit"
+    return f"{max_concurrent} at a time, {speed}"
+
+
+def _said(detail: str | None, retry_at: float | None, now: float) -> str:
+    said = DETAILS.get(detail or "", "")
+    if said and retry_at and retry_at > now:
+        said += f" The next try is in {duration_text(retry_at - now)}."
+    return said
+
+
+def _eta(seconds: float | None) -> str:
+    return duration_text(seconds) if seconds is not None else ""
+
+
+def _file_progress(file: Json) -> FileProgressView:
+    size, done = file["size"], file["bytes_downloaded"]
+    percent = f"{min(100, done * 100 // size)} %" if size else ""
+    return FileProgressView(
+        file["name"], str(file["status"]), size_text(done), size_text(size), percent
+    )
