@@ -123,7 +123,7 @@ class _EncryptedPool(urllib3.HTTPSConnectionPool):
 
 
 def _make_manager(proxy: str) -> urllib3.PoolManager:
-    options: dict[str, Any] = {"num_pools": 4, "maxsize": 1, "ssl_context": _tls()}
+    options: dict[str, Any] = {"num_pools": 4, "maxsize": 1, "ssl_context": _tls(_authorities())}
     manager: urllib3.PoolManager
     if not proxy:
         manager = urllib3.PoolManager(**options)
@@ -141,11 +141,14 @@ def _make_manager(proxy: str) -> urllib3.PoolManager:
     return manager
 
 
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """One context for all lines: reading the authorities' file costs more than a handshake."""
+def _authorities() -> str:
     named = (os.environ.get(name) for name in _CERTIFICATES)
-    path = next((path for path in named if path), DEFAULT_CA_BUNDLE_PATH)
-    if Path(path).is_dir():
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    return next((path for path in named if path), DEFAULT_CA_BUNDLE_PATH)
+
+
+@functools.cache
+def _tls(authorities: str) -> ssl.SSLContext:
+    """One context for all lines: reading the authorities' file costs more than a handshake."""
+    if Path(authorities).is_dir():
+        return ssl.create_default_context(capath=authorities)
+    return ssl.create_default_context(cafile=authorities)

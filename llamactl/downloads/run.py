@@ -68,7 +68,7 @@ class Run:
             return "fail", {**end_of("fail"), "error_code": error.code, "error": error.details}
         except Exception as error:
             log.exception("a download failed unexpectedly")
-            reason = f"Unexpected: {error!r}"
+            reason = f"The download failed unexpectedly: {type(error).__name__}"
             return "fail", {**end_of("fail"), "error_code": "internal_error", "error": reason}
         return "complete", {**end_of("complete"), "model_path": None if path is None else str(path)}
 

@@ -1,6 +1,6 @@
 """The bytes of one job: connections, the hash that follows them, the record of what is durable.
 
-Threads of a transfer: a worker for each connection, one that records, one that verifies, and the
+Threads of a transfer: a worker for each connection, one that records, those that verify, and the
 caller's own, which watches over the connections. A transfer ends with all files verified, with
 the first error that no retry cures, or on ``halt``, within moments even if nothing moves.
 """
@@ -34,6 +34,8 @@ _TICK = 0.1
 #: A worker that is still in a name lookup or a connect is left to end by itself; it finds its line
 #: and its partial closed.
 _WORKER_LIMIT = 0.3
+#: Hashing keeps one core busy at about the pace of a very fast line; a set of files can use more.
+_VERIFIERS = 4
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Transfer:
         progressed: Callable[[], None],
         tuning: Tuning = TUNING,
     ) -> None:
-        """``verified`` is called for each file in turn, from the verifying thread, once all of its
-        bytes are right and on the disk; ``progressed`` whenever more bytes are durable. ``stop`` is
+        """``verified`` is called for each file, from a thread that verifies, once all of its bytes
+        are right and on the disk; ``progressed`` whenever more bytes are durable. ``stop`` is
         set by the transfer when its threads shall end.
         """
         self.targets = targets
@@ -72,6 +74,7 @@ class Transfer:
         self.stop = stop
         self._halt = halt
         self._verified = verified
+        self._unverified = iter(targets)
         self._progressed = progressed
         self.pace = Pace()
         self._over = threading.Event()
@@ -91,9 +94,10 @@ class Transfer:
             self._thread(worker.work, f"download-{number}")
             for number, worker in enumerate(self._workers)
         ]
+        hashing = range(min(_VERIFIERS, len(self.targets)))
         followers = [
             self._thread(self._record, "download-record"),
-            self._thread(self._verify, "download-verify"),
+            *(self._thread(self._verify, f"download-verify-{number}") for number in hashing),
         ]
         for thread in workers + followers:
             thread.start()
@@ -155,7 +159,7 @@ class Transfer:
             self._fail(error)
         except Exception as error:
             log.exception("a download's thread failed")
-            self._fail(TransferError(f"The download failed unexpectedly: {error!r}"))
+            self._fail(TransferError(f"The download failed unexpectedly: {type(error).__name__}"))
 
     def _fail(self, error: LlamactlError) -> None:
         with self._lock:
@@ -177,12 +181,15 @@ class Transfer:
     def _record(self) -> None:
         while self.schedule.wait_to_record(self.tuning.record_interval):
             for target in self.targets:
-                target.part.record()
+                # A small file that is complete is made durable in a moment, once it is verified.
+                if not (target.part.complete and target.file.size <= self.tuning.request_size):
+                    target.part.record()
             self.schedule.recorded()
             self._progressed()
 
     def _verify(self) -> None:
-        for target in self.targets:
+        """Verify one file after the other; with several threads, those of a set side by side."""
+        while (target := self._next_to_verify()) is not None:
             while not self._is_right(target):
                 if target.rejected:
                     target.part.reset()
@@ -195,10 +202,16 @@ class Transfer:
                 self.schedule.start_over(target)
                 target.source.renew()
             target.part.seal()
+            self.schedule.recorded()
             self._verified(target)
             target.verified = True
             self._progressed()
-        self._over.set()
+            if all(each.verified for each in self.targets):
+                self._over.set()
+
+    def _next_to_verify(self) -> Target | None:
+        with self._lock:
+            return next(self._unverified, None)
 
     def _is_right(self, target: Target) -> bool:
         """Follow the bytes of a file as they come and say whether its digest is the hub's."""
