@@ -71,7 +71,8 @@ def gunicorn_settings(config: Config) -> dict[str, Any]:
         "reload": False,
         "control_socket_disable": True,
         "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,
-        "forwarded_allow_ips": "127.0.0.1",
+        # Who is believed about scheme and address is `server.trusted_proxies` alone.
+        "forwarded_allow_ips": "",
         "loglevel": "warning",
         "proc_name": "llamactl",
         "on_starting": hooks.on_starting,
