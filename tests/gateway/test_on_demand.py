@@ -137,3 +137,37 @@ def test_a_killed_instance_ends_its_stream_and_comes_back_for_the_next(
     assert ask(server, "one").status_code == 200
     assert len(fake.events("start")) == 2
     wait_for("every lease to be back", lambda: instance(server, "one")["in_flight"] == 0)
+
+
+def test_a_server_that_is_stopped_twice_ends_its_streams_with_a_word(
+    server: LlamactlProcess, fake: FakeLlama
+) -> None:
+    create(server, fake, "one")
+    received = b""
+    with requests.post(
+        f"{server.url}/v1/chat/completions",
+        json={"model": "one", **CHAT, "stream": True, "fake": {"tokens": 10_000, "gap": 0.05}},
+        headers=server.headers,
+        stream=True,
+        timeout=PATIENCE,
+    ) as answer:
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            for piece in answer.iter_content(None):
+                if not received:
+                    worker = server.worker
+                    server.process.terminate()
+                    wait_for("new requests to be refused", lambda: refused(server))
+                    os.kill(worker, signal.SIGTERM)
+                received += piece
+    last = received.strip().split(b"\n")[-1]
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "shutting_down"
+    assert server.process.wait(PATIENCE) == 0
+    assert server.processes() == set()
+
+
+def refused(server: LlamactlProcess) -> bool:
+    """Whether the server lets nobody in any more, by a word or by taking no connection."""
+    try:
+        return ask(server, "one").status_code == 503
+    except requests.ConnectionError:
+        return True
