@@ -206,3 +206,43 @@ def test_what_is_stored_is_a_plain_digest_of_256_random_bits(
     row = database.read("SELECT digest FROM keys WHERE id = ?", (record.id,))[0]
     assert row["digest"] == hashlib.sha256(secret.reveal().encode()).digest()
     assert len(secret.reveal().split("_", 2)[2]) == 43
+
+
+def test_counts_reach_the_database_now_and_then(
+    keys: Keys, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, _ = keys.create("lazy")
+    keys.count(record.id, requests=1, tokens=5)
+
+    def stored() -> int:
+        return int(database.read("SELECT tokens FROM keys WHERE id = ?", (record.id,))[0]["tokens"])
+
+    keys.flush_if_due()
+    assert stored() == 0
+    monkeypatch.setattr("llamactl.access.keys.FLUSH_SECONDS", 0.0)
+    keys.flush_if_due()
+    assert stored() == 5
+
+
+def test_a_database_that_cannot_be_written_fails_no_request_and_loses_no_count(
+    keys: Keys,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    record, secret = keys.create("unlucky")
+    keys.count(record.id, requests=1)
+    monkeypatch.setattr("llamactl.access.keys.FLUSH_SECONDS", 0.0)
+    database.read("PRAGMA query_only = ON")
+    keys.flush_if_due()
+    assert "could not be written" in caplog.text
+    assert keys.authenticate(secret.reveal()).key_id == record.id
+    database.read("PRAGMA query_only = OFF")
+    keys.flush_if_due()
+    rows = database.read("SELECT requests FROM keys WHERE id = ?", (record.id,))
+    assert rows[0]["requests"] == 1
+
+
+def test_a_stop_before_the_start_writes_nothing(config: Config, database: Database) -> None:
+    Keys(config, database).stop()
+    assert not (config.data_dir / "management.key").exists()
