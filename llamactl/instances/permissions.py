@@ -78,7 +78,7 @@ def _check_preset(preset: str, security: SecurityConfig) -> None:
         where = f"preset_ini line {number}"
         found = lookup(key)
         name = found[0].name if found else key.lstrip("-").replace("_", "-").lower()
-        if name in RESERVED:
+        if name in RESERVED and name != "version":  # the preset's own, of its format
             raise InvalidRequest(f"{where}: {RESERVED[name]}", field="preset_ini")
         if security.allow_dangerous_flags:
             continue

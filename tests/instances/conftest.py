@@ -1,0 +1,135 @@
+"""Fixtures of the instances' tests: a supervisor on fake llama-servers, and what must be left."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamactl.config import Config
+from llamactl.database import Database
+from llamactl.errors import ModelNotFound
+from llamactl.instances import processes
+from llamactl.instances.modelfiles import ResolvedModel
+from llamactl.instances.options import Options
+from llamactl.instances.reaper import mark_prefix
+from llamactl.instances.snapshot import InstanceSnapshot
+from llamactl.instances.supervisor import Supervisor, Timing
+from tests.conftest import ConfigFactory
+from tests.fakes.llama import FakeLlama
+
+#: Short enough for a test, long enough for a busy machine.
+QUICK = Timing(poll=0.01, drain=0.2, grace=1.0, longest_backoff=0.4, health_interval=0.1)
+PATIENCE = 20.0
+
+
+def eventually(condition: Callable[[], Any], what: str = "it") -> Any:
+    """The first true value of ``condition``; fails when that takes unreasonably long."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true")
+        time.sleep(0.005)
+    return value
+
+
+class Stage:
+    """A supervisor with its configuration, and shorthands for what tests do with it."""
+
+    def __init__(self, config: Config, database: Database, llama: FakeLlama, timing: Timing):
+        self.config = config
+        self.database = database
+        self.llama = llama
+        self.supervisor = Supervisor(config, database, self._resolve, timing=timing)
+        self.models: dict[str, ResolvedModel] = {}
+
+    def _resolve(self, reference: str) -> ResolvedModel:
+        if reference not in self.models:
+            raise ModelNotFound(f"{reference} is not cached", hint="Download it.")
+        return self.models[reference]
+
+    def options(self, **options: Any) -> Options:
+        """Options on the fake's model; keywords are the fields of the JSON."""
+        raw: dict[str, Any] = {"backend_options": {"model": str(self.llama.model)}, **options}
+        return Options.from_json(raw, self.config)
+
+    def fake(self, *flags: str) -> dict[str, Any]:
+        """Options of one instance that has the fake misbehave: ``fake("--fake-load 2")``."""
+        return {"environment": {"FAKE_LLAMA": " ".join(flags)}}
+
+    def create(self, name: str = "one", **options: Any) -> InstanceSnapshot:
+        return self.supervisor.create(name, self.options(**options))
+
+    def run(self, name: str = "one", **options: Any) -> InstanceSnapshot:
+        """Create it and wait until it runs."""
+        self.create(name, **options)
+        return self.supervisor.start_instance(name, wait=PATIENCE)
+
+    def get(self, name: str = "one") -> InstanceSnapshot:
+        return self.supervisor.get(name)
+
+    def until(self, status: str, name: str = "one") -> InstanceSnapshot:
+        """Its snapshot once it has that status."""
+        eventually(lambda: self.get(name).status == status, f"{name} {status}: {self.get(name)}")
+        return self.get(name)
+
+    def processes(self) -> list[int]:
+        """Every living process that this supervisor's children are or have started."""
+        return list(processes.with_mark(mark_prefix(self.config.data_dir)))
+
+    def stop(self) -> bool:
+        self.supervisor.request_stop()
+        return self.supervisor.join(PATIENCE)
+
+
+StageFactory = Callable[..., Stage]
+
+
+@pytest.fixture
+def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFactory]:
+    """Supervisors: ``make_stage(settings={…}, load=0.2, stable=1.0)``.
+
+    Keywords that ``Timing`` has are times, the others flags of the fake. Afterwards nothing may be
+    left of any of them.
+    """
+    stages: list[Stage] = []
+    times = {field.name for field in dataclasses.fields(Timing)}
+
+    def make(settings: dict[str, object] | None = None, **flags: Any) -> Stage:
+        timing = {name: flags.pop(name) for name in list(flags) if name in times}
+        llama = FakeLlama(tmp_path / "fake", **flags)
+        range_ = {"instances.port_range": "20100-20400"}
+        config = make_config({**llama.settings, **range_, **(settings or {})})
+        database = Database(config.data_dir / "llamactl.db")
+        database.open()
+        stage = Stage(config, database, llama, dataclasses.replace(QUICK, **timing))
+        stages.append(stage)
+        stage.supervisor.start()
+        return stage
+
+    threads = set(threading.enumerate())
+    descriptors = _descriptors()
+    yield make
+    for stage in stages:
+        stage.supervisor.request_stop(hurry=True)
+        stage.supervisor.join(PATIENCE)
+        assert not stage.processes(), "processes are left"
+        stage.database.close()
+    left = [thread.name for thread in threading.enumerate() if thread not in threads]
+    assert not left, f"threads are left: {left}"
+    assert _descriptors() <= descriptors, "descriptors are left"
+
+
+@pytest.fixture
+def stage(make_stage: StageFactory) -> Stage:
+    """A supervisor whose fakes behave."""
+    return make_stage()
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").glob("*"))

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llamactl.config import Config
+from llamactl.errors import InvalidRequest
+from llamactl.instances.commandline import Launch, arguments, parse_command, shown
+from llamactl.instances.flags import FLAGS, lookup
+from llamactl.instances.options import Options
+
+LAUNCH = Launch("127.0.0.1", 8123)
+
+
+def words(config: Config, given: dict[str, Any], launch: Launch = LAUNCH) -> list[str]:
+    options = Options.from_json({"backend_options": given}, config)
+    return arguments(options, "one", launch, lambda path: path.replace("~", "/home/me"))
+
+
+def test_address_and_port_come_last_so_that_nothing_takes_them_from_us(config: Config) -> None:
+    built = words(config, {"model": "m.gguf", "extra_args": {"--new": "x"}})
+    assert built[-4:] == ["--host", "127.0.0.1", "--port", "8123"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"ctx_size": 4096}, ["--ctx-size", "4096"]),
+        ({"temp": 0.7}, ["--temp", "0.7"]),
+        ({"temp": 1.0}, ["--temp", "1"]),
+        ({"jinja": True}, ["--jinja"]),
+        ({"jinja": False}, ["--no-jinja"]),
+        ({"mmproj_auto": False}, ["--no-mmproj"]),
+        ({"metrics": True}, ["--metrics"]),
+        ({"metrics": False}, []),
+        ({"flash_attn": True}, ["--flash-attn", "on"]),
+        ({"gpu_layers": "auto"}, ["--gpu-layers", "auto"]),
+        ({"tensor_split": ["3", "1"]}, ["--tensor-split", "3,1"]),
+        ({"lora": ["~/a", "/b"]}, ["--lora", "/home/me/a", "--lora", "/b"]),
+        ({"dry_sequence_breaker": ["a", "b"]}, ["--dry-sequence-breaker", "a"]),
+        ({"control_vector_layer_range": [1, 9]}, ["--control-vector-layer-range", "1", "9"]),
+        ({"extra_args": {"new": None}}, ["--new"]),
+        ({"extra_args": {"new": False}}, []),
+        ({"extra_args": {"-x": 5}}, ["-x", "5"]),
+        ({"extra_args": {"new_flag": ["a", "b"]}}, ["--new-flag", "a", "--new-flag", "b"]),
+    ],
+)
+def test_each_kind_of_flag_is_written_in_llama_cpps_own_way(
+    config: Config, given: dict[str, Any], expected: list[str]
+) -> None:
+    built = words(config, {"hf_repo": "a/b", **given})
+    text = "\0".join(["", *built, ""])
+    assert "\0".join(["", *expected, ""]) in text if expected else "metrics" not in text
+
+
+def test_paths_are_expanded_and_the_resolved_model_stands_for_the_reference(
+    config: Config,
+) -> None:
+    launch = Launch("127.0.0.1", 1, model="/cache/m.gguf", mmproj="/cache/p.gguf")
+    built = words(config, {"model": "org/name:Q4"}, launch)
+    assert built[:2] == ["--model", "/cache/m.gguf"] and "org/name:Q4" not in built
+    assert built[built.index("--mmproj") + 1] == "/cache/p.gguf"
+
+
+def test_answers_carry_the_instances_name_unless_another_alias_was_chosen(config: Config) -> None:
+    assert words(config, {"model": "m"})[2:4] == ["--alias", "one"]
+    assert words(config, {"model": "m", "alias": ["a", "b"]})[2:4] == ["--alias", "a,b"]
+
+
+def test_a_router_has_no_alias_and_its_preset(config: Config) -> None:
+    built = words(config, {}, Launch("127.0.0.1", 1, models_preset="/p.ini"))
+    assert built == ["--models-preset", "/p.ini", "--host", "127.0.0.1", "--port", "1"]
+
+
+def test_a_pasted_command_becomes_options_that_write_it_again(config: Config) -> None:
+    pasted = (
+        "CUDA_VISIBLE_DEVICES=0 /usr/bin/llama-server -m '/my models/a.gguf' -c 8192 \\\n"
+        "  -ngl 99 --no-mmap -fa on -np 4 --host 0.0.0.0 --port 80 --api-key secret "
+        "--lora a.gguf,b.gguf --brand-new x y -s -1"
+    )
+    parsed = parse_command(pasted)
+    assert parsed == {
+        "backend_type": "llama_cpp",
+        "backend_options": {
+            "model": "/my models/a.gguf",
+            "ctx_size": "8192",
+            "gpu_layers": "99",
+            "mmap": False,
+            "flash_attn": "on",
+            "parallel": "4",
+            "lora": ["a.gguf", "b.gguf"],
+            "seed": "-1",
+            "extra_args": {"--brand-new": ["x", "y"]},
+        },
+        "environment": {"CUDA_VISIBLE_DEVICES": "0"},
+    }
+    options = Options.from_json(parsed, config)
+    built = arguments(options, "one", LAUNCH, str)
+    assert "secret" not in built and "0.0.0.0" not in built
+    assert built[built.index("--gpu-layers") + 1] == "99"
+    again = Options.from_json(parse_command(shown(["llama-server", *built])), config)
+    assert again.backend_options == {**options.backend_options, "alias": ("one",)}
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("", "no llama-server"),
+        ("rm -rf /", "no llama-server"),
+        ("llama-server -m", "wants a value"),
+        ("llama-server model.gguf", "belongs to no flag"),
+        ("llama-server -m 'a", "cannot be read"),
+        ("llama-server -m a; rm -rf /", "begins|belongs"),
+    ],
+)
+def test_what_is_no_llama_server_command_is_refused(command: str, complaint: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_command(command)
+    assert any(part in caught.value.message for part in complaint.split("|"))
+
+
+def test_a_command_line_is_shown_as_one_can_paste_it() -> None:
+    assert shown(["a b", "--x", "it's"], {"A": "b c"}) == "A='b c' 'a b' --x 'it'\"'\"'s'"
+
+
+def test_names_of_flags_are_told_apart_by_case() -> None:
+    small, large = lookup("-c"), lookup("-C")
+    assert small is not None and small[0].name == "ctx-size"
+    assert large is not None and large[0].name == "cpu-mask"
+
+
+def test_no_name_means_two_flags() -> None:
+    names = [name for flag in FLAGS for name in (flag.name, *flag.aliases, flag.off) if name]
+    assert len(names) == len(set(names))
