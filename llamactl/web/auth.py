@@ -51,7 +51,7 @@ def authenticate_management() -> Principal:
     """
     key = presented_key()
     if not services().config.auth.require_management_auth:
-        _refuse_foreign_pages()
+        refuse_foreign_pages()
         return _remember(ANYONE_MANAGING)
     found = _authenticated(key)
     if not found.is_management:
@@ -112,7 +112,8 @@ def _remember(found: Principal) -> Principal:
     return found
 
 
-def _refuse_foreign_pages() -> None:
+def refuse_foreign_pages() -> None:
+    """Raise ``PermissionDenied`` for an unsafe request that another site's page makes."""
     # Without keys, only the browser's own word tells our pages and programs from strangers' pages.
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from tests.web.conftest import with_key
 
-VARIABLE = re.compile(r"<(?:[^:<>]+:)?[^<>]+>")
+VARIABLE = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 
 def routes(app: Flask, prefix: str) -> Iterator[tuple[str, str]]:
@@ -92,7 +92,7 @@ def test_the_interface_describes_every_route_that_programs_use(
     for prefix in ("/api/v1", "/v1", "/llama-cpp"):
         for rule in app.url_map.iter_rules():
             if rule.rule.startswith(prefix + "/"):
-                path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
+                path = VARIABLE.sub(r"{\1}", rule.rule)
                 for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                     assert (method.lower(), path) in described
     ids = [one["operationId"] for item in told["paths"].values() for one in item.values()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from flask import Blueprint, Response
 
 from llamactl.instances.options import Options
@@ -16,6 +18,17 @@ from llamactl.web.streams import event_answer, followed
 blueprint = Blueprint("instances", __name__)
 
 NONE = "No such instance"
+OPTIONS = {
+    "type": "object",
+    "properties": {
+        **{field.name: {} for field in fields(Options) if field.name != "extra_args"},
+        "backend_options": {
+            "type": "object",
+            "description": "llama-server's long flags with underscores; others in extra_args.",
+        },
+    },
+    "additionalProperties": False,
+}
 
 
 @route(blueprint, "GET", "", answers={200: "All instances"})
@@ -34,6 +47,7 @@ def show_instance(name: str) -> Response:
     blueprint,
     "POST",
     "/<name>",
+    takes=OPTIONS,
     answers={201: "The instance, stopped", 400: "A wrong name or option", 409: "It exists"},
 )
 def create_instance(name: str) -> Response:
@@ -46,6 +60,7 @@ def create_instance(name: str) -> Response:
     blueprint,
     "PUT",
     "/<name>",
+    takes=OPTIONS,
     answers={200: "The instance", 400: "A wrong option", 404: NONE},
 )
 def update_instance(name: str) -> Response:

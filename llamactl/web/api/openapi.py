@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app
@@ -27,6 +26,16 @@ INTRODUCTION = (
     "Management (/api/v1) wants a management key; inference (/v1, /llama-cpp) takes an inference "
     "key as well."
 )
+DONE = {200: "Done"}
+PASSED_ON = {
+    200: "What the instance answers, in its own form",
+    400: "The request cannot be understood",
+    404: "There is no such model, or none that the key may use",
+    409: "There is no room for another instance",
+    429: "A limit is reached",
+    502: "The instance did not answer",
+    503: "The instance does not run, or did not start",
+}
 _VARIABLE = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 
@@ -93,7 +102,9 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, object]:
     summary = (inspect.getdoc(view) or rule.endpoint).partition("\n\n")[0].replace("\n", " ")
-    known = OPERATIONS.get(view, Operation(summary, {200: "Done"}))
+    known = OPERATIONS.get(
+        view, Operation(summary, PASSED_ON if rule.arguments or method == "POST" else DONE)
+    )
     variables = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in sorted(rule.arguments)
@@ -103,12 +114,10 @@ def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, o
         "summary": known.summary,
         "operationId": "_".join(re.findall("[A-Za-z0-9]+", f"{method.lower()} {rule.rule}")),
         "parameters": [*variables, *queries],
-        "responses": _responses(rule, known),
+        "responses": _responses(rule, method, known),
     }
-    if known.body is not None:
-        taken = schema.json_schema(known.body)
-        if known.partial:
-            taken["required"] = []
+    taken = _body(known)
+    if taken is not None:
         content = {"application/json": {"schema": taken}}
         described["requestBody"] = {"required": True, "content": content}
     if rule.rule in WITHOUT_KEY:
@@ -116,21 +125,32 @@ def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, o
     return described
 
 
-def _responses(rule: Rule, known: Operation) -> dict[str, object]:
+def _body(known: Operation) -> Mapping[str, object] | None:
+    if known.body is None:
+        return known.takes
+    taken = schema.json_schema(known.body)
+    return {**taken, "required": []} if known.partial else taken
+
+
+def _responses(rule: Rule, method: str, known: Operation) -> dict[str, object]:
     answers = dict(known.answers)
     if rule.rule not in WITHOUT_KEY:
         answers.setdefault(401, "No key, or a wrong one")
         answers.setdefault(403, "The key does not open this")
-    if known.body is not None or known.query is not None:
+        answers.setdefault(429, "Too many wrong keys came from this address")
+    if _body(known) is not None or known.query is not None:
         answers.setdefault(400, "The request does not have the form described here")
-    if known.body is not None:
+    if rule.arguments:
+        answers.setdefault(404, "There is nothing at this address")
+    if method in {"POST", "PUT"}:
         answers.setdefault(413, "The body is too large")
         answers.setdefault(415, "The body is not application/json")
+        answers.setdefault(503, "The server is stopping")
     kind = "ManagementError" if rule.rule.startswith("/api") else "InferenceError"
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
     return {
         str(status): {
-            "description": answers[status] or HTTPStatus(status).phrase,
+            "description": answers[status],
             **({"content": error} if status >= 400 else {}),
         }
         for status in sorted(answers)

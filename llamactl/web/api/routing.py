@@ -22,7 +22,8 @@ View = Callable[..., Response]
 class Operation:
     """What a route takes and gives, as ``/openapi.json`` tells it.
 
-    ``partial``: the body may leave out what is to stay as it is.
+    ``partial``: the body may leave out what is to stay as it is. ``takes`` is the JSON Schema of a
+    body that the view reads by itself.
     """
 
     summary: str
@@ -30,6 +31,7 @@ class Operation:
     body: type[DataclassInstance] | None = None
     query: type[DataclassInstance] | None = None
     partial: bool = False
+    takes: Mapping[str, object] | None = None
 
 
 OPERATIONS: dict[View, Operation] = {}
@@ -43,6 +45,7 @@ def route(
     body: type[DataclassInstance] | None = None,
     query: type[DataclassInstance] | None = None,
     current: Callable[[], Mapping[str, object]] | None = None,
+    takes: Mapping[str, object] | None = None,
     answers: Mapping[int, str],
 ) -> Callable[[View], View]:
     """Answer ``method`` at ``path``, with and without a slash at its end.
@@ -62,7 +65,7 @@ def route(
             return view(**variables)
 
         summary = (inspect.getdoc(view) or "").partition("\n\n")[0]
-        OPERATIONS[parsed] = Operation(summary, answers, body, query, current is not None)
+        OPERATIONS[parsed] = Operation(summary, answers, body, query, current is not None, takes)
         blueprint.add_url_rule(path, view_func=parsed, methods=[method], strict_slashes=False)
         return parsed
 
