@@ -110,10 +110,11 @@ class Passage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, LlamactlError):
-            self.result = error.code
+        if isinstance(error, ClientGone):
+            self.result = "client_gone"
         elif error is not None:
-            self.result = "client_gone" if isinstance(error, ClientGone) else "internal_error"
+            # Our errors have a word as their code, those of the web floor the status.
+            self.result = str(getattr(error, "code", None) or "internal_error")
         if error is not None or not self._answered:
             self.close()
 

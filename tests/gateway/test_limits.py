@@ -102,6 +102,8 @@ def test_a_body_that_is_too_large_is_refused_whichever_way_it_comes(serve: Serve
     stream.close()
     assert served.call("POST", "/v1/completions", {"model": "fake", "prompt": "x"})[0] == 200
     served.settled()
+    metrics = served.call("GET", "/metrics")[2]
+    assert b'llamactl_requests_total{instance="",result="413"} 2.0' in metrics
 
 
 def test_many_clients_at_once_are_all_answered_and_leave_nothing(served: Served) -> None:
