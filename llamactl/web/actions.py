@@ -13,6 +13,14 @@ def delete_cached(repo_id: str, tag: str | None) -> None:
     Raises ``InvalidRequest``, ``ModelNotFound``, and ``ModelInUse`` while a job or an instance uses
     one of its files.
     """
+    check_repo(repo_id, tag)
+    if services().downloads.uses(repo_id, tag):
+        raise ModelInUse(f"A download of {repo_id} is using it", hint="Cancel the download first.")
+    services().cache.delete(repo_id, tag)
+
+
+def check_repo(repo_id: str, tag: str | None = None) -> None:
+    """Raise ``InvalidRequest`` unless this names a repository, and perhaps a tag beside it."""
     if ":" in repo_id:
         raise InvalidRequest(
             "repo is the repository alone, as org/name", hint="Name the tag as tag.", field="repo"
@@ -20,6 +28,3 @@ def delete_cached(repo_id: str, tag: str | None) -> None:
     ModelRef.parse(repo_id)
     if tag == "":
         raise InvalidRequest("tag is empty", hint="Leave it out to mean every tag.", field="tag")
-    if services().downloads.uses(repo_id, tag):
-        raise ModelInUse(f"A download of {repo_id} is using it", hint="Cancel the download first.")
-    services().cache.delete(repo_id, tag)

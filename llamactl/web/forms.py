@@ -27,9 +27,19 @@ class DownloadRequest:
 
 
 @dataclass(frozen=True)
-class DeleteModelsQuery:
-    repo: str = rule("The repository whose cached files go, as org/name.", example=REPO)
+class CachedModelsQuery:
+    repo: str = rule("The repository whose cached models are meant, as org/name.", example=REPO)
     tag: str | None = rule("One tag as the list shows it; without it, all.", default=None)
+
+
+@dataclass(frozen=True)
+class VerifyQuery(CachedModelsQuery):
+    repair: bool = rule("Fetch what is damaged again.", default=False)
+
+
+@dataclass(frozen=True)
+class UpdatesQuery:
+    repo: str | None = rule("One repository, as org/name; without it, all.", default=None)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,16 @@ from llamactl.access.management import management_secrets
 from llamactl.app import create_app
 from llamactl.config import Config
 from llamactl.runtime import Runtime
-from tests.fakes.fake_hub import FakeHub
+from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 #: Seconds that only something that hangs takes.
 PATIENCE = 60.0
 FAKE_SERVER = Path(__file__).parent.parent / "fakes" / "fake_llama_server.py"
 INSTANCE_PORTS = "21500-21999"
+
+REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
+Q4 = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
+Q8 = "Llama-3.2-3B-Instruct-Q8_0.gguf"
 
 
 @pytest.fixture
@@ -161,6 +165,26 @@ class Instances:
             assert time.monotonic() < deadline, instance
             time.sleep(0.01)
         return instance
+
+
+@pytest.fixture
+def repo(hub: FakeHub) -> str:
+    """A repository with two quants and a preset."""
+    files = {
+        Q4: seeded_bytes(200_000, 1),
+        Q8: seeded_bytes(300_000, 2),
+        "preset.ini": b"[default]\n",
+    }
+    hub.add_repo(REPO, files)
+    return REPO
+
+
+@pytest.fixture
+def slow(hub: FakeHub, repo: str) -> str:
+    """A reference whose download does not end while a test looks at it."""
+    hub.add_repo("slow/model-GGUF", {"model-Q4_K_M.gguf": seeded_bytes(4_000_000, 3)})
+    hub.throttle(20_000)
+    return "slow/model-GGUF:Q4_K_M"
 
 
 @pytest.fixture

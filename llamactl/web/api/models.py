@@ -1,89 +1,18 @@
-"""Cached models and the jobs that download them."""
+"""Cached models: what is there, whether it is right, and what the hub has."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from llamactl.downloads.snapshots import job_json
-from llamactl.models.reference import ModelRef
+from llamactl.downloads.updates import find_updates, update_json
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
-from llamactl.web.actions import delete_cached
+from llamactl.web.actions import check_repo, delete_cached
 from llamactl.web.answers import empty_answer, json_answer
 from llamactl.web.api.routing import route
-from llamactl.web.forms import DeleteModelsQuery, DownloadRequest, DownloadSettings, SearchQuery
+from llamactl.web.forms import CachedModelsQuery, SearchQuery, UpdatesQuery, VerifyQuery
 
 blueprint = Blueprint("models", __name__)
-
-
-@route(
-    blueprint,
-    "POST",
-    "/download",
-    body=DownloadRequest,
-    answers={202: "The job that downloads it, new or already there", 400: "Not org/name[:tag]"},
-)
-def start_download(body: DownloadRequest) -> Response:
-    """Download a model, or go on with the job that already does."""
-    job = services().downloads.submit(ModelRef.parse(body.repo)).job
-    return json_answer({"job_id": job.id, "repo": job.repo_id, "tag": job.tag}, 202)
-
-
-@route(blueprint, "GET", "/jobs", answers={200: "All jobs"})
-def list_jobs() -> Response:
-    """Show all jobs, newest first."""
-    return json_answer({"jobs": [job_json(job) for job in services().downloads.jobs()]})
-
-
-@route(blueprint, "GET", "/jobs/<job_id>", answers={200: "The job", 404: "No such job"})
-def show_job(job_id: str) -> Response:
-    """Show one job with its progress."""
-    return json_answer(job_json(services().downloads.job(job_id)))
-
-
-@route(
-    blueprint,
-    "POST",
-    "/jobs/<job_id>/pause",
-    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
-)
-def pause_job(job_id: str) -> Response:
-    """Pause a job; what it has downloaded stays."""
-    return json_answer(job_json(services().downloads.pause(job_id)))
-
-
-@route(
-    blueprint,
-    "POST",
-    "/jobs/<job_id>/resume",
-    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
-)
-def resume_job(job_id: str) -> Response:
-    """Go on with a paused job."""
-    return json_answer(job_json(services().downloads.resume(job_id)))
-
-
-@route(
-    blueprint,
-    "POST",
-    "/jobs/<job_id>/retry",
-    answers={200: "The job", 404: "No such job", 409: "Not in its state"},
-)
-def retry_job(job_id: str) -> Response:
-    """Try a failed job again, from the bytes on disk."""
-    return json_answer(job_json(services().downloads.retry(job_id)))
-
-
-@route(
-    blueprint,
-    "DELETE",
-    "/jobs/<job_id>",
-    answers={204: "Cancelled, or removed", 404: "No such job"},
-)
-def delete_job(job_id: str) -> Response:
-    """Cancel a job that is not done, remove one that is."""
-    services().downloads.delete(job_id)
-    return empty_answer()
 
 
 @route(blueprint, "GET", "", answers={200: "All cached models"})
@@ -96,10 +25,10 @@ def list_models() -> Response:
     blueprint,
     "DELETE",
     "",
-    query=DeleteModelsQuery,
+    query=CachedModelsQuery,
     answers={204: "Deleted", 404: "Not cached", 409: "A job or an instance uses it"},
 )
-def delete_models(query: DeleteModelsQuery) -> Response:
+def delete_models(query: CachedModelsQuery) -> Response:
     """Delete a cached tag, or every tag of a repository; files that others need stay."""
     delete_cached(query.repo, query.tag)
     return empty_answer()
@@ -128,31 +57,30 @@ def search(query: SearchQuery) -> Response:
     )
 
 
-def settings_json() -> dict[str, object]:
-    """What can be changed of the downloads while they run."""
-    downloads = services().downloads
-    return {
-        "bandwidth_limit": downloads.bandwidth_limit,
-        "max_concurrent": downloads.max_concurrent,
-    }
-
-
-@route(blueprint, "GET", "/settings", answers={200: "The settings"})
-def show_settings() -> Response:
-    """Show what limits the downloads."""
-    return json_answer(settings_json())
+@route(
+    blueprint,
+    "POST",
+    "/verify",
+    query=VerifyQuery,
+    answers={202: "The job that checks them", 404: "Not cached"},
+)
+def verify(query: VerifyQuery) -> Response:
+    """Hash cached files anew, and name or mend those that are damaged."""
+    check_repo(query.repo, query.tag)
+    snapshot = services().downloads.verify(query.repo, query.tag, repair=query.repair)
+    return json_answer({"job_id": snapshot.job.id}, 202)
 
 
 @route(
     blueprint,
-    "PUT",
-    "/settings",
-    body=DownloadSettings,
-    current=settings_json,
-    answers={200: "The settings as they are now"},
+    "GET",
+    "/updates",
+    query=UpdatesQuery,
+    answers={200: "Cached models that the hub has newer files of", 502: "The hub did not answer"},
 )
-def change_settings(body: DownloadSettings) -> Response:
-    """Change what limits the downloads, at once and until the server stops."""
-    services().downloads.set_bandwidth_limit(body.bandwidth_limit)
-    services().downloads.set_max_concurrent(body.max_concurrent)
-    return json_answer(settings_json())
+def list_updates(query: UpdatesQuery) -> Response:
+    """Show the cached models of which the hub has newer files."""
+    if query.repo is not None:
+        check_repo(query.repo)
+    updates = find_updates(services().hub, services().cache, query.repo)
+    return json_answer([update_json(update) for update in updates])
