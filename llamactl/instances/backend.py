@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -16,6 +17,8 @@ from typing import Literal, TypeAlias
 from llamactl.config import LlamaCppConfig
 from llamactl.instances.devices import visible_gpus
 from llamactl.instances.environment import scrubbed
+from llamactl.instances.memory import parse_devices, read_machine
+from llamactl.models.fit import Machine
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ HOW_TO_INSTALL = (
 )
 #: Seconds that a llama-server gets to tell its version; GPU libraries can be slow to load.
 _PATIENCE = 30.0
+#: Seconds for which a device's free memory is taken to be what it was.
+_FRESH = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Backend:
         self._gpus = visible_gpus() if gpus is None else gpus
         self._lock = threading.Lock()
         self._outputs: dict[tuple[str, ...], str] = {}
+        self._devices_at = 0.0
 
     def find(self) -> tuple[Kind, tuple[str, ...]]:
         """What would run now; costs a look at PATH."""
@@ -85,6 +91,23 @@ class Backend:
             if key not in self._outputs:
                 self._outputs[key] = _run(words)
             return self._outputs[key]
+
+    def machine(self) -> Machine:
+        """The memory of this machine and of the devices that llama.cpp computes on, as it is now.
+
+        Where it has no device, it is not asked a second time.
+        """
+        listed = self.output_of("--list-devices") or ""
+        with self._lock:
+            stale = time.monotonic() - self._devices_at > _FRESH
+        if stale and parse_devices(listed):
+            kind, command = self.find()
+            if kind != "missing":
+                listed = _run((*command, "--list-devices"))
+                key = (*command, "--list-devices", _stamp(command[0]))
+                with self._lock:
+                    self._outputs[key], self._devices_at = listed, time.monotonic()
+        return read_machine(listed)
 
     def warning(self) -> str | None:
         """What a person should know about it, loudly."""

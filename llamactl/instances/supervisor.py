@@ -38,6 +38,7 @@ from llamactl.instances.spawner import LocalSpawner, Spawner
 from llamactl.instances.store import InstanceStore, StoredInstance
 from llamactl.instances.usage import users_of
 from llamactl.instances.watcher import Watcher
+from llamactl.models.fit import Machine
 
 __all__ = ["ResolvedModel", "Supervisor", "Timing"]
 
@@ -277,6 +278,10 @@ class Supervisor:
     def backend_output(self, flag: str) -> str | None:
         """What it prints for ``--help``, ``--version`` or ``--list-devices``; None without one."""
         return self._shared.backend.output_of(flag)
+
+    def machine(self) -> Machine:
+        """The memory of this machine and of llama.cpp's devices, as it is now."""
+        return self._shared.backend.machine()
 
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""

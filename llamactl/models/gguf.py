@@ -7,15 +7,17 @@ and no number of bytes makes the reading slow. A chat template is text here; nob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from llamactl.models.dimensions import DIMENSION_FIELDS, Dimensions, dimensions_of
 from llamactl.models.ggufbytes import HeaderBytes, NotGGUF, Value
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
 
-__all__ = ["GGUFHeader", "NotGGUF", "read_header", "read_model"]
+__all__ = ["GGUFHeader", "NotGGUF", "read_dimensions", "read_header", "read_model"]
 
 _MAGIC = b"GGUF"
 _VERSIONS = {2, 3}
@@ -41,18 +43,7 @@ _FIELDS = frozenset(
         "split.no",
     }
 )
-_OF_THE_ARCHITECTURE = frozenset(
-    {
-        "context_length",
-        "block_count",
-        "embedding_length",
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.value_length",
-        "expert_count",
-    }
-)
+_OF_THE_ARCHITECTURE = DIMENSION_FIELDS | {"expert_count"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +53,7 @@ class GGUFHeader:
     ``parameters`` and ``tensors`` are those of this file: a shard has a part of them, and the
     others of a set have hardly more. ``key_length`` and ``value_length`` are per head.
     ``kv_heads`` is that of the layer with most. ``split_count`` is 1 for a file of its own.
+    ``dimensions`` are those by which memory is reckoned.
     """
 
     version: int
@@ -84,20 +76,32 @@ class GGUFHeader:
     chat_template: str | None
     split_index: int
     split_count: int
+    dimensions: Dimensions | None
 
 
 def read_header(path: Path) -> GGUFHeader:
     """The header of one file. Raises ``NotGGUF`` for whatever is not a whole GGUF header."""
     with HeaderBytes.of(path) as header:
-        if header.take(4) != _MAGIC:
-            raise NotGGUF(f"{path} is not a GGUF file")
-        version = header.number("I")
-        if version not in _VERSIONS:
-            raise NotGGUF(f"{path} has a GGUF version that llama.cpp does not read")
-        tensors = header.count("Q", _MOST_TENSORS)
-        fields = _read_fields(header)
+        version, tensors = _begin(header)
+        fields: dict[str, Value] = {}
+        _read_fields(header, fields)
         parameters, common_type = _read_tensors(header, tensors)
     return _facts(version, fields, tensors, parameters, common_type)
+
+
+def read_dimensions(name: str, beginning: bytes) -> Dimensions | None:
+    """The dimensions that the first bytes of a file tell; None where they tell too little.
+
+    Writers put the architecture's fields before the long lists of the tokenizer, so that some
+    ten kB are mostly enough. Raises ``NotGGUF`` for what is no GGUF from its first byte on.
+    """
+    fields: dict[str, Value] = {}
+    with HeaderBytes.of_bytes(name, beginning) as header:
+        _begin(header)
+        # Cut off somewhere, as it is meant to be: what came before the cut is right.
+        with contextlib.suppress(NotGGUF):
+            _read_fields(header, fields)
+    return dimensions_of(fields, _number(fields, "tokenizer.ggml.tokens"))
 
 
 def read_model(paths: Sequence[Path]) -> GGUFHeader:
@@ -110,8 +114,18 @@ def read_model(paths: Sequence[Path]) -> GGUFHeader:
     )
 
 
-def _read_fields(header: HeaderBytes) -> dict[str, Value]:
-    fields = {}
+def _begin(header: HeaderBytes) -> tuple[int, int]:
+    """The version of the format, and how many tensors there are."""
+    if header.take(4) != _MAGIC:
+        raise NotGGUF(f"{header.name} is not a GGUF file")
+    version = header.number("I")
+    if version not in _VERSIONS:
+        raise NotGGUF(f"{header.name} has a GGUF version that llama.cpp does not read")
+    return version, header.count("Q", _MOST_TENSORS)
+
+
+def _read_fields(header: HeaderBytes, fields: dict[str, Value]) -> None:
+    """Fill ``fields``, as far as the header goes."""
     for _ in range(header.count("Q", _MOST_FIELDS)):
         key = header.text(most=65_535)
         _prefix, _dot, rest = key.partition(".")
@@ -119,7 +133,6 @@ def _read_fields(header: HeaderBytes) -> dict[str, Value]:
             fields[key] = header.value()
         else:
             header.pass_value()
-    return fields
 
 
 def _read_tensors(header: HeaderBytes, count: int) -> tuple[int, int | None]:
@@ -132,7 +145,7 @@ def _read_tensors(header: HeaderBytes, count: int) -> tuple[int, int | None]:
         header.skip(8)
         size = prod(dimensions)
         if size > _MOST_PARAMETERS:
-            raise NotGGUF(f"{header.path} has a tensor of an impossible size")
+            raise NotGGUF(f"{header.name} has a tensor of an impossible size")
         by_type[type_] = by_type.get(type_, 0) + size
     most = max(by_type, key=lambda type_: by_type[type_], default=None)
     return sum(by_type.values()), most
@@ -150,8 +163,7 @@ def _facts(
         return value if isinstance(value, str) else None
 
     def number(key: str) -> int | None:
-        value = fields.get(key)
-        return value if isinstance(value, int) else None
+        return _number(fields, key)
 
     architecture = text("general.architecture") or "unknown"
     return GGUFHeader(
@@ -175,7 +187,16 @@ def _facts(
         chat_template=text("tokenizer.chat_template"),
         split_index=number("split.no") or 0,
         split_count=number("split.count") or 1,
+        dimensions=dimensions_of(fields, number("tokenizer.ggml.tokens")),
     )
+
+
+def _number(fields: Mapping[str, Value], key: str) -> int | None:
+    """A whole number; of several the largest."""
+    value = fields.get(key)
+    if isinstance(value, tuple):
+        return max(value)
+    return value if isinstance(value, int) else None
 
 
 def _quantisation(file_type: int | None, common_type: int | None) -> str | None:

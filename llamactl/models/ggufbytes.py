@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -11,8 +12,8 @@ from typing import ClassVar
 
 from llamactl.errors import InvalidRequest
 
-#: What is kept of a field: a text, a number, or of an array its largest number or its length.
-Value = str | int | float | None
+#: What is kept of a field: a text, a number, an array of whole numbers, of texts how many.
+Value = str | int | float | tuple[int, ...] | None
 
 _CHUNK = 1024 * 1024
 
@@ -48,10 +49,10 @@ class NotGGUF(InvalidRequest):
 class HeaderBytes:
     """A place in the header that only moves on. Everything raises ``NotGGUF`` at the end."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
-        self._size = min(os.fstat(descriptor).st_size, _LONGEST_HEADER)
+    def __init__(self, name: str, file: io.RawIOBase | io.BytesIO, size: int) -> None:
+        self.name = name
+        self._file = file
+        self._size = min(size, _LONGEST_HEADER)
         self._start = 0
         self._at = 0
         self._buffer = b""
@@ -63,13 +64,19 @@ class HeaderBytes:
         try:
             # A pipe under this name must not make the reader wait.
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return cls(path, descriptor)
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                return cls(str(path), io.FileIO(descriptor), status.st_size)
             os.close(descriptor)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise NotGGUF(f"{path} cannot be read: {reason}") from error
         raise NotGGUF(f"{path} is not a file")
+
+    @classmethod
+    def of_bytes(cls, name: str, content: bytes) -> HeaderBytes:
+        """The beginning of a file that lies elsewhere; ``name`` is for its errors."""
+        return cls(name, io.BytesIO(content), len(content))
 
     def __enter__(self) -> HeaderBytes:
         return self
@@ -80,7 +87,7 @@ class HeaderBytes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._descriptor)
+        self._file.close()
 
     def take(self, count: int) -> bytes:
         """The next bytes."""
@@ -119,7 +126,7 @@ class HeaderBytes:
         if type_ == _TEXT:
             return self.text()
         if type_ == _ARRAY:
-            return self._array()
+            return self._array(keep=True)
         return self._scalar(type_)
 
     def pass_value(self) -> None:
@@ -127,7 +134,7 @@ class HeaderBytes:
         if type_ == _TEXT:
             self.pass_text()
         elif type_ == _ARRAY:
-            self._array()
+            self._array(keep=False)
         else:
             self.skip(_size_of(self._format(type_)))
 
@@ -136,8 +143,8 @@ class HeaderBytes:
         value = struct.unpack(f"<{format_}", self.take(_size_of(format_)))[0]
         return float(value) if isinstance(value, float) else int(value)
 
-    def _array(self) -> int | None:
-        """Move behind an array: the largest of a few whole numbers, or how many texts."""
+    def _array(self, *, keep: bool) -> tuple[int, ...] | int | None:
+        """Move behind an array: a few whole numbers, or how many texts."""
         type_ = self.number("I")
         if type_ == _TEXT:
             length = self.count("Q", _MOST_TEXTS)
@@ -146,10 +153,10 @@ class HeaderBytes:
         format_ = self._format(type_)
         length = self.count("Q", _MOST_ELEMENTS)
         size = _size_of(format_)
-        if format_ in "fd?" or not 0 < length <= _LONGEST_KEPT_ARRAY:
+        if not keep or format_ in "fd" or not 0 < length <= _LONGEST_KEPT_ARRAY:
             self.skip(length * size)
             return None
-        return int(max(struct.unpack(f"<{length}{format_}", self.take(length * size))))
+        return tuple(map(int, struct.unpack(f"<{length}{format_}", self.take(length * size))))
 
     def _pass_texts(self, count: int) -> None:
         """Move behind many texts, such as a tokenizer's: a quarter of a million is usual."""
@@ -177,10 +184,10 @@ class HeaderBytes:
         if self._start + count > self._size:
             raise self._damaged()
         try:
-            os.lseek(self._descriptor, self._start, os.SEEK_SET)
-            self._buffer = os.read(self._descriptor, max(count, _CHUNK))
+            self._file.seek(self._start)
+            self._buffer = self._file.read(max(count, _CHUNK)) or b""
         except OSError as error:
-            raise NotGGUF(f"{self.path} cannot be read: {error.strerror}") from error
+            raise NotGGUF(f"{self.name} cannot be read: {error.strerror}") from error
         if len(self._buffer) < count:
             raise self._damaged()
 
@@ -191,7 +198,7 @@ class HeaderBytes:
         return _FORMATS[type_]
 
     def _damaged(self) -> NotGGUF:
-        return NotGGUF(f"{self.path} is damaged: its GGUF header is not whole")
+        return NotGGUF(f"{self.name} is damaged: its GGUF header is not whole")
 
 
 def _size_of(format_: str) -> int:
