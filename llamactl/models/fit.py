@@ -202,7 +202,18 @@ def _compute(dimensions: Dimensions, context: int, windowed: int, load: Load) ->
     activations = 4 * batch * (5 * dimensions.embedding + 3 * dimensions.feed_forward)
     mask = masked * batch * (2 if load.flash_attn else 4)
     scores = 0 if load.flash_attn else 4 * context * batch * dimensions.heads
-    return activations + mask + scores + 4 * dimensions.vocabulary * _slots(load)
+    outputs = 4 * dimensions.vocabulary * _slots(load)
+    return activations + mask + scores + outputs + _converted(dimensions, context, load)
+
+
+def _converted(dimensions: Dimensions, context: int, load: Load) -> int:
+    """What flash attention, which takes no f32, holds of one layer's cache as f16."""
+    if not load.flash_attn:
+        return 0
+    keys = max((layer.key for layer in dimensions.layers), default=0)
+    values = max((layer.value for layer in dimensions.layers), default=0)
+    wide = keys * (load.cache_type_k == "f32") + values * (load.cache_type_v == "f32")
+    return 2 * context * wide
 
 
 def _padded(count: int) -> int:
