@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import configparser
 import shutil
 import subprocess
@@ -61,7 +62,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path) -> Path:
-    """The wheel, as `make wheel` builds it."""
+    """The wheel, as `make wheel` builds it in a checkout that was in use."""
+    compileall.compile_dir(checkout / "llamactl", quiet=2)
     pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(checkout / "dist"), str(checkout))
     (built,) = (checkout / "dist").glob("llamactl-*.whl")
     return built
