@@ -62,9 +62,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path) -> Path:
-    """The wheel, as `make wheel` builds it in a checkout that was in use."""
+    """The wheel that `make wheel` builds in a checkout that was in use for a while."""
     compileall.compile_dir(checkout / "llamactl", quiet=2)
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(checkout / "dist"), str(checkout))
+    stale = checkout / "build/lib/llamactl/templates/gone.html"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("a template that was deleted since the last build")
+    done = subprocess.run(
+        [require("make"), "wheel", f"PYTHON={sys.executable}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     (built,) = (checkout / "dist").glob("llamactl-*.whl")
     return built
 
@@ -136,14 +145,17 @@ def test_a_page_opens_from_a_bare_checkout(checkout: Path, tmp_path: Path) -> No
     assert open_a_page(Path(sys.executable), tmp_path, path=checkout) == checkout / "templates"
 
 
-def test_a_python_that_cannot_make_environments_is_told_what_to_install(checkout: Path) -> None:
-    broken = checkout / "python-without-venv"
+def test_a_python_that_cannot_make_environments_is_told_what_to_install(tmp_path: Path) -> None:
+    broken = tmp_path / "python-without-venv"
     broken.write_text(
         f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
     )
     broken.chmod(0o755)
     done = subprocess.run(
-        [require("make"), "test", f"PYTHON={broken}"], cwd=checkout, capture_output=True, text=True
+        [require("make"), "test", f"PYTHON={broken}", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode != 0
     assert "sudo apt install python3-venv" in done.stderr
