@@ -17,6 +17,7 @@ from llamactl.access.keys import Keys
 from llamactl.access.sessions import Sessions
 from llamactl.config import Config
 from llamactl.database import Database
+from llamactl.downloads.offers import Offers
 from llamactl.downloads.queue import DownloadQueue
 from llamactl.errors import ConfigError
 from llamactl.gateway import Gateway
@@ -54,6 +55,7 @@ class Runtime:
             in_use=self._users_of,
         )
         self.downloads = DownloadQueue(config, self.database, self.hub, self.cache)
+        self.offers = Offers(self.hub, self.cache)
         self.supervisor = Supervisor(config, self.database, self._resolve_model)
         self.keys = Keys(config, self.database)
         self.sessions = Sessions(config, self.database)

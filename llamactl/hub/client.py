@@ -113,6 +113,28 @@ class HubClient:
         )
         return locate(self._transport, asked, url, commit, expected, halt)
 
+    def beginning(
+        self,
+        repo_id: str,
+        commit: str,
+        filename: str,
+        count: int,
+        halt: threading.Event | None = None,
+    ) -> bytes:
+        """The first ``count`` bytes of a file, or all of a shorter one.
+
+        They are not verified: good for a look at a header, and for nothing that is kept.
+        """
+        self._check_online()
+        url = urls.resolve_url(
+            self.endpoint, check_repo_id(repo_id), check_commit(commit), filename
+        )
+        wanted = {"Range": f"bytes=0-{count - 1}"}
+        reply = self._transport.request("GET", url, halt=halt, accept="*/*", headers=wanted)
+        if reply.status != 206:
+            self._refuse(reply, repo_id)
+        return reply.body[:count]
+
     def search(
         self, text: str, limit: int = 20, halt: threading.Event | None = None
     ) -> list[SearchHit]:

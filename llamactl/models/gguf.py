@@ -7,7 +7,6 @@ and no number of bytes makes the reading slow. A chat template is text here; nob
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -98,9 +97,13 @@ def read_dimensions(name: str, beginning: bytes) -> Dimensions | None:
     fields: dict[str, Value] = {}
     with HeaderBytes.of_bytes(name, beginning) as header:
         _begin(header)
-        # Cut off somewhere, as it is meant to be: what came before the cut is right.
-        with contextlib.suppress(NotGGUF):
+        try:
             _read_fields(header, fields)
+        except NotGGUF:
+            # Cut off within the tokenizer's lists, as it is meant to be; before them, the
+            # architecture's fields may be half there.
+            if "tokenizer.ggml.model" not in fields:
+                return None
     return dimensions_of(fields, _number(fields, "tokenizer.ggml.tokens"))
 
 

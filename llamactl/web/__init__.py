@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llamactl.access.sessions import Sessions
     from llamactl.config import Config
     from llamactl.database import Database
+    from llamactl.downloads.offers import Offers
     from llamactl.downloads.queue import DownloadQueue
     from llamactl.gateway import Gateway
     from llamactl.hub.client import HubClient
@@ -31,6 +32,8 @@ class Services(Protocol):
     def hub(self) -> HubClient: ...
     @property
     def downloads(self) -> DownloadQueue: ...
+    @property
+    def offers(self) -> Offers: ...
     @property
     def supervisor(self) -> Supervisor: ...
     @property

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
 LONGEST_WAIT = 3600
+#: The context for which memory is reckoned where nobody says another.
+CTX_SIZE = 8192
+LARGEST_CTX = 2**31 - 256
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,17 @@ class VerifyQuery(CachedModelsQuery):
 @dataclass(frozen=True)
 class UpdatesQuery:
     repo: str | None = rule("One repository, as org/name; without it, all.", default=None)
+
+
+@dataclass(frozen=True)
+class VariantsQuery:
+    repo: str = rule("The repository, as org/name.", example=REPO)
+    ctx_size: int = rule(
+        "The context, in tokens, that is to fit; 0 is the model's own.",
+        default=CTX_SIZE,
+        minimum=0,
+        maximum=LARGEST_CTX,
+    )
 
 
 @dataclass(frozen=True)

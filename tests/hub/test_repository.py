@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamactl.errors import BadMetadata, HubOffline, NoSuchTag
+from llamactl.errors import BadMetadata, EntryNotFound, HubOffline, NoSuchTag
 from llamactl.hub.client import HubClient
 from llamactl.models.hubfile import HubFile
 from llamactl.models.reference import ModelRef
@@ -331,3 +331,14 @@ def test_a_large_listing_of_many_files_has_a_limit(
     hub.routes.page_size = 30_000
     with pytest.raises(BadMetadata, match="more than 20000"):
         client.tree(REPO, commit)
+
+
+def test_the_beginning_of_a_file_is_had_without_the_rest(
+    client: HubClient, commit: str, hub: FakeHub
+) -> None:
+    whole = FILES["m-Q4_K_M.gguf"]
+    assert client.beginning(REPO, commit, "m-Q4_K_M.gguf", 1000) == whole[:1000]
+    assert client.beginning(REPO, commit, "m-Q4_K_M.gguf", 10**6) == whole
+    assert hub.bytes_sent("cdn") + hub.bytes_sent("hub") < 3 * len(whole)
+    with pytest.raises(EntryNotFound):
+        client.beginning(REPO, commit, "m-Q2_K.gguf", 10)

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from llamactl.config import Config
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
-from tests.web.conftest import Q4, REPO, Models
+from tests.web.conftest import Q4, Q8, REPO, Models
 
 
 def test_the_list_of_models_has_every_field_of_the_contract(
@@ -155,3 +155,32 @@ def test_an_update_is_told_once_the_hub_has_other_bytes(
     assert client.get(f"{models.base}/updates?repo=other/repo").get_json() == []
     models.fetch(f"{repo}:Q4_K_M")
     assert client.get(f"{models.base}/updates").get_json() == []
+
+
+def test_the_variants_of_a_repository_are_told_with_their_sizes_and_what_is_cached(
+    models: Models, client: FlaskClient, repo: str
+) -> None:
+    models.fetch(f"{repo}:Q4_K_M")
+    answer = client.get(f"{models.base}/variants?repo={repo}")
+    assert answer.status_code == 200
+    told = answer.get_json()
+    assert (told["repo"], told["ctx_size"]) == (repo, 8192)
+    assert told["machine"]["ram"]["total"] >= told["machine"]["ram"]["free"] > 0
+    by_tag = {variant["tag"]: variant for variant in told["variants"]}
+    assert {tag: variant["cached"] for tag, variant in by_tag.items()} == {
+        "Q4_K_M": True,
+        "Q8_0": False,
+    }
+    assert by_tag["Q8_0"]["files"] == [{"name": Q8, "size": 300_000}]
+    assert (by_tag["Q8_0"]["size"], by_tag["Q8_0"]["mmproj"]) == (300_000, None)
+
+
+def test_variants_want_a_repository_and_a_sensible_context(
+    models: Models, client: FlaskClient, repo: str
+) -> None:
+    for query in ("", "repo=", f"repo={repo}:Q4_K_M", f"repo={repo}&ctx_size=-1",
+                  f"repo={repo}&ctx_size=many", f"repo={repo}&ctx_size={2**40}"):  # fmt: skip
+        answer = client.get(f"{models.base}/variants?{query}")
+        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request"), query
+    missing = client.get(f"{models.base}/variants?repo=org/none")
+    assert (missing.status_code, missing.get_json()["error"]) == (404, "not_found")

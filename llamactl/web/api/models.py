@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from llamactl.downloads.offers import offers_json
 from llamactl.downloads.updates import find_updates, update_json
+from llamactl.models.fit import Load
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
 from llamactl.web.actions import check_repo, delete_cached
 from llamactl.web.answers import empty_answer, json_answer
 from llamactl.web.api.routing import route
-from llamactl.web.forms import CachedModelsQuery, SearchQuery, UpdatesQuery, VerifyQuery
+from llamactl.web.forms import (
+    CachedModelsQuery,
+    SearchQuery,
+    UpdatesQuery,
+    VariantsQuery,
+    VerifyQuery,
+)
 
 blueprint = Blueprint("models", __name__)
 
@@ -32,6 +40,25 @@ def delete_models(query: CachedModelsQuery) -> Response:
     """Delete a cached tag, or every tag of a repository; files that others need stay."""
     delete_cached(query.repo, query.tag)
     return empty_answer()
+
+
+@route(
+    blueprint,
+    "GET",
+    "/variants",
+    query=VariantsQuery,
+    answers={
+        200: "Its models, with their sizes and the memory that they take",
+        404: "No such repository",
+        502: "The hub did not answer",
+    },
+)
+def list_variants(query: VariantsQuery) -> Response:
+    """Show the quantisations that a repository offers, and which fit this machine."""
+    check_repo(query.repo)
+    machine = services().supervisor.machine()
+    found = services().offers.of(query.repo, Load(query.ctx_size), machine)
+    return json_answer(offers_json(found))
 
 
 @route(

@@ -1,0 +1,217 @@
+"""What a repository offers: its models with their sizes, which are cached, what memory they take.
+
+The header of a model that is not here is read from its first bytes on the hub, once for all quants
+of a model, since they differ in their weights only.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from llamactl.errors import Interrupted, TransferError
+from llamactl.hub.client import HubClient
+from llamactl.models.cache import ModelCache
+from llamactl.models.dimensions import Dimensions
+from llamactl.models.filenames import split_of, tag_of
+from llamactl.models.fit import Load, Machine, Need, Verdict, estimate, judge
+from llamactl.models.gguf import NotGGUF, read_dimensions, read_header
+from llamactl.models.hubfile import HubFile
+from llamactl.models.selection import Variant, quants
+from llamactl.models.snapshots import CachedModel
+
+log = logging.getLogger(__name__)
+
+#: Far more than stands before the lists of a tokenizer.
+_HEADER_BYTES = 256 * 1024
+#: Different models of one repository whose headers are asked for, and seconds for all of them.
+_MOST_HEADERS = 8
+_PATIENCE = 8.0
+_REMEMBERED = 256
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One model of the repository, and how it would fit this machine."""
+
+    variant: Variant
+    cached: bool
+    need: Need
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class RepositoryOffers:
+    """What the repository has at ``commit``; memory is reckoned for ``load``."""
+
+    repo_id: str
+    commit: str
+    load: Load
+    machine: Machine
+    offers: tuple[Offer, ...]
+
+
+class Offers:
+    """Any thread may ask. Headers that were read once are remembered by their file's digest."""
+
+    def __init__(self, hub: HubClient, cache: ModelCache) -> None:
+        self._hub = hub
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Dimensions | None] = OrderedDict()
+
+    def of(self, repo_id: str, load: Load, machine: Machine) -> RepositoryOffers:
+        """Ask the hub what it has today; raises what the hub raises.
+
+        A header that cannot be had in time is no error: what it would tell is then not known.
+        """
+        commit = self._hub.commit(repo_id)
+        variants = quants(self._hub.tree(repo_id, commit))
+        models = [model for model in self._cache.list() if model.ref.repo_id == repo_id]
+        dimensions = self._dimensions(repo_id, commit, variants, models)
+        offers = []
+        for variant in variants:
+            projector = variant.mmproj.size if variant.mmproj else 0
+            need = estimate(
+                dimensions.get(_model_of(variant)),
+                variant.size - projector,
+                load,
+                projector=projector,
+            )
+            cached = any(_holds(model, variant) for model in models)
+            offers.append(Offer(variant, cached, need, judge(need, machine)))
+        return RepositoryOffers(repo_id, commit, load, machine, tuple(offers))
+
+    def _dimensions(
+        self,
+        repo_id: str,
+        commit: str,
+        variants: Sequence[Variant],
+        cached: Iterable[CachedModel],
+    ) -> Mapping[str, Dimensions | None]:
+        """The dimensions of each different model, from the disk where they are there."""
+        wanted: dict[str, HubFile] = {}
+        for variant in variants:
+            wanted.setdefault(_model_of(variant), variant.files[0])
+        found: dict[str, Dimensions | None] = {}
+        for model in cached:
+            name = _model_name(model.gguf.name, model.ref.tag)
+            if name in wanted and name not in found:
+                found[name] = _read(model)
+        missing = [name for name in wanted if found.get(name) is None][:_MOST_HEADERS]
+        asked = [wanted[name] for name in missing]
+        found.update(zip(missing, self._ask_all(repo_id, commit, asked), strict=True))
+        return found
+
+    def _ask_all(
+        self, repo_id: str, commit: str, files: Sequence[HubFile]
+    ) -> list[Dimensions | None]:
+        if not files:
+            return []
+        halt = threading.Event()
+        late = threading.Timer(_PATIENCE, halt.set)
+        late.name = "download-offers-late"
+        late.start()
+        try:
+            with ThreadPoolExecutor(4, "download-offers") as pool:
+                return list(pool.map(lambda file: self._ask(repo_id, commit, file, halt), files))
+        finally:
+            late.cancel()
+            late.join()
+
+    def _ask(
+        self, repo_id: str, commit: str, file: HubFile, halt: threading.Event
+    ) -> Dimensions | None:
+        with self._lock:
+            if file.oid in self._known:
+                self._known.move_to_end(file.oid)
+                return self._known[file.oid]
+        try:
+            head = self._hub.beginning(repo_id, commit, file.filename, _HEADER_BYTES, halt)
+            found = read_dimensions(file.filename, head)
+        except NotGGUF:
+            found = None
+        except (TransferError, Interrupted) as error:
+            log.info("%s of %s: its header cannot be had: %s", file.filename, repo_id, error)
+            return None
+        with self._lock:
+            self._known[file.oid] = found
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+
+def offers_json(found: RepositoryOffers) -> dict[str, object]:
+    """The offers as the REST interface and ``llamactl models variants --json`` show them."""
+    return {
+        "repo": found.repo_id,
+        "commit": found.commit,
+        "ctx_size": found.load.ctx_size,
+        "machine": machine_json(found.machine),
+        "variants": [_offer_json(offer) for offer in found.offers],
+    }
+
+
+def machine_json(machine: Machine) -> dict[str, object]:
+    """The memory of a machine, in bytes."""
+    ram = machine.ram
+    return {
+        "ram": None if ram is None else {"free": ram.free, "total": ram.total},
+        "devices": [
+            {
+                "name": device.name,
+                "description": device.description,
+                "free": device.memory.free,
+                "total": device.memory.total,
+            }
+            for device in machine.devices
+        ],
+    }
+
+
+def _offer_json(offer: Offer) -> dict[str, object]:
+    variant, need = offer.variant, offer.need
+    return {
+        "tag": variant.tag,
+        "files": [{"name": file.filename, "size": file.size} for file in variant.files],
+        "size": variant.size,
+        "mmproj": variant.mmproj.filename if variant.mmproj else None,
+        "cached": offer.cached,
+        "fits": offer.verdict.fits,
+        "fits_when_idle": offer.verdict.when_idle,
+        "place": offer.verdict.place,
+        "memory": {
+            "weights": need.weights,
+            "cache": need.cache,
+            "compute": need.compute,
+            "projector": need.projector,
+            "total": need.total,
+        },
+    }
+
+
+def _model_of(variant: Variant) -> str:
+    return _model_name(variant.files[0].filename, variant.tag)
+
+
+def _model_name(filename: str, tag: str) -> str:
+    """What the quants of one model have in common: the file's name without its quant."""
+    name = split_of(filename).prefix.rpartition("/")[2].casefold()
+    quant = (tag_of(filename) or tag).casefold()
+    return name.replace(quant, "").strip("-._") if quant else name
+
+
+def _holds(model: CachedModel, variant: Variant) -> bool:
+    names = {file.name for file in model.files}
+    return model.complete and all(file.filename in names for file in variant.files)
+
+
+def _read(model: CachedModel) -> Dimensions | None:
+    try:
+        return read_header(model.gguf.path).dimensions
+    except NotGGUF:
+        return None
