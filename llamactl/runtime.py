@@ -87,6 +87,8 @@ class Runtime:
         if hurry:
             self._hurry.set()
         if self._stopping.is_set():
+            if hurry and self._drain is not None:
+                self.supervisor.request_stop(hurry=True)
             return
         self._stopping.set()
         # daemon=False is explicit: a thread inherits the trait of the one that starts it, and the
