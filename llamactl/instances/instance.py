@@ -132,6 +132,7 @@ class Instance:
         self.health = "ok"
         self.last_used = time.monotonic()
         self.apply("healthy")
+        self.shared.admit()
 
     def idle_at(self, now: float) -> float:
         """The earliest moment (monotonic) at which it can have been idle for too long.

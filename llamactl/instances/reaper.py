@@ -30,18 +30,18 @@ def mark_prefix(data_dir: Path) -> str:
 
 def reap_leftovers(store: InstanceStore, prefix: str) -> list[int]:
     """End them all; the numbers of the processes that were there."""
-    killed = processes.kill_marked(prefix)
+    killed = set(processes.kill_marked(prefix))
     runs = store.runs()
-    killed += [run.pid for run in runs if run.pid is not None and _kill(run, run.pid)]
+    killed |= {run.pid for run in runs if run.pid is not None and _kill(run, run.pid)}
     deadline = time.monotonic() + _PATIENCE
     while any(processes.with_mark(prefix)) and time.monotonic() < deadline:
-        killed += processes.kill_marked(prefix)
+        killed |= set(processes.kill_marked(prefix))
         time.sleep(0.01)
     for run in runs:
         store.end(run.run_id)
     if killed:
-        logger.warning("ended %d processes that a former server left: %s", len(killed), killed)
-    return killed
+        logger.warning("ended processes that a former server left: %s", sorted(killed))
+    return sorted(killed)
 
 
 def _kill(run: Run, pid: int) -> bool:

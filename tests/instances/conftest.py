@@ -118,8 +118,8 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
     for stage in stages:
         stage.supervisor.request_stop(hurry=True)
         stage.supervisor.join(PATIENCE)
-        assert not stage.processes(), "processes are left"
         stage.database.close()
+    assert not any(stage.processes() for stage in stages), "processes are left"
     left = [thread.name for thread in threading.enumerate() if thread not in threads]
     assert not left, f"threads are left: {left}"
     assert _descriptors() <= descriptors, "descriptors are left"

@@ -1,0 +1,404 @@
+"""How requests get a running instance, keep it, and what they are told when they cannot have it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llamactl.errors import (
+    InstanceNotFound,
+    InstanceNotRunning,
+    Interrupted,
+    LlamactlError,
+    MaxInstancesReached,
+    ShuttingDown,
+    StartFailed,
+    StartTimeout,
+)
+from llamactl.instances.lease import Lease
+from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
+
+#: A thousandth of a minute and more: idle timeouts are in minutes.
+MOMENT = 0.3 / 60
+
+
+def ask(lease: Lease, path: str = "/props") -> int:
+    request = urllib.request.Request(
+        f"http://{lease.host}:{lease.port}{path}",
+        headers={"Authorization": f"Bearer {lease.api_key.reveal()}"},
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return int(answer.status)
+
+
+def test_a_lease_starts_a_stopped_instance_and_can_be_used_at_once(stage: Stage) -> None:
+    stage.create()
+    with stage.supervisor.lease("one") as lease:
+        assert ask(lease) == 200
+        assert (stage.get().status, stage.get().in_flight) == ("running", 1)
+        assert lease.snapshot.port == lease.port
+    assert stage.get().in_flight == 0
+
+
+def test_a_lease_stamps_the_last_use_at_its_end(stage: Stage) -> None:
+    stage.run()
+    assert stage.get().last_used is None
+    lease = stage.supervisor.lease("one")
+    begun = stage.get().last_used
+    time.sleep(0.01)
+    lease.release()
+    ended = stage.get().last_used
+    assert begun is not None and ended is not None and time.time() >= ended > begun
+
+
+def test_a_lease_that_is_given_back_twice_counts_once(stage: Stage) -> None:
+    stage.run()
+    first, second = stage.supervisor.lease("one"), stage.supervisor.lease("one")
+    first.release()
+    first.release()
+    assert stage.get().in_flight == 1
+    second.release()
+    assert stage.get().in_flight == 0
+
+
+def test_a_hundred_first_requests_make_one_process(make_stage: StageFactory) -> None:
+    stage = make_stage(load=0.2)
+    stage.create()
+
+    def use(_: int) -> int:
+        with stage.supervisor.lease("one") as lease:
+            return lease.port
+
+    with ThreadPoolExecutor(100) as pool:
+        ports = set(pool.map(use, range(100)))
+    assert len(ports) == 1
+    assert len(stage.llama.events("start")) == 1
+    assert stage.get().in_flight == 0
+
+
+def test_an_unknown_instance_is_said_to_be(stage: Stage) -> None:
+    with pytest.raises(InstanceNotFound):
+        stage.supervisor.lease("none")
+
+
+def test_without_on_demand_start_a_stopped_one_stays_stopped(stage: Stage) -> None:
+    stage.create(on_demand_start=False)
+    with pytest.raises(InstanceNotRunning, match="is stopped"):
+        stage.supervisor.lease("one")
+    assert not stage.llama.events()
+
+
+def test_without_on_demand_start_one_that_is_coming_up_is_waited_for(stage: Stage) -> None:
+    stage.create(on_demand_start=False)
+    stage.supervisor.start_instance("one")
+    stage.supervisor.lease("one").release()
+
+
+def test_waiting_is_bounded_and_the_load_goes_on(stage: Stage) -> None:
+    stage.create(**stage.fake("--fake-load 0.5"))
+    with pytest.raises(StartTimeout) as caught:
+        stage.supervisor.lease("one", timeout=0.05)
+    assert caught.value.retry_after
+    stage.until("running")
+    assert len(stage.llama.events("start")) == 1
+
+
+def test_the_configured_time_bounds_the_waiting(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.on_demand_start_timeout": 0.1}, no_listen=True)
+    stage.create()
+    with pytest.raises(StartTimeout):
+        stage.supervisor.lease("one")
+
+
+def test_a_request_that_leaves_ends_its_waiting_and_not_the_start(stage: Stage) -> None:
+    stage.create(**stage.fake("--fake-load 0.6"))
+    left = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        leaver = pool.submit(stage.supervisor.lease, "one", cancelled=left.is_set)
+        stayer = pool.submit(stage.supervisor.lease, "one")
+        stage.llama.wait_for("start")
+        left.set()
+        with pytest.raises(Interrupted):
+            leaver.result(PATIENCE)
+        assert not stayer.done()
+        stayer.result(PATIENCE).release()
+    assert len(stage.llama.events("start")) == 1
+
+
+def test_all_who_wait_hear_of_the_failure(stage: Stage) -> None:
+    failing = stage.fake(
+        "--fake-listen-after", "0.2", "--fake-exit-after", "0.1", "--fake-exit-code", "7"
+    )
+    stage.create(**failing, auto_restart=False)
+
+    def use(_: int) -> LlamactlError:
+        with pytest.raises(StartFailed) as caught:
+            stage.supervisor.lease("one")
+        return caught.value
+
+    with ThreadPoolExecutor(20) as pool:
+        errors = list(pool.map(use, range(20)))
+    assert {"exit code 7" in error.message for error in errors} == {True}
+    assert len(stage.llama.events("start")) == 1
+
+
+def test_a_failed_one_is_tried_again_only_after_its_pause(make_stage: StageFactory) -> None:
+    stage = make_stage(longest_backoff=3600)
+    stage.create(**stage.fake("--fake-fail", "gone"), auto_restart=False, restart_delay=3600)
+    for _ in range(5):
+        with pytest.raises(StartFailed) as caught:
+            stage.supervisor.lease("one")
+        assert caught.value.retry_after is not None and 3500 < caught.value.retry_after <= 3600
+    assert len(stage.llama.events("start")) == 1
+
+
+def test_after_the_pause_a_request_tries_again(make_stage: StageFactory) -> None:
+    stage = make_stage(longest_backoff=0.1)
+    stage.create(**stage.fake("--fake-fail", "gone"), auto_restart=False, restart_delay=0)
+    with pytest.raises(StartFailed):
+        stage.supervisor.lease("one")
+    stage.supervisor._instances["one"].retry_at = 0.0
+    stage.supervisor.update("one", stage.options())
+    stage.supervisor.lease("one").release()
+
+
+def test_a_request_during_a_restart_waits_for_it(stage: Stage) -> None:
+    stage.create(**stage.fake("--fake-load 0.2"), restart_delay=0.2)
+    with stage.supervisor.lease("one") as lease:
+        pid = lease.snapshot.pid
+    assert pid is not None
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGKILL)
+    stage.until("restarting")
+    with stage.supervisor.lease("one") as lease:
+        assert ask(lease) == 200
+
+
+def test_a_person_who_stops_it_ends_the_waiting(stage: Stage) -> None:
+    stage.create(**stage.fake("--fake-load 60"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stage.supervisor.lease, "one")
+        stage.llama.wait_for("start")
+        stage.supervisor.stop_instance("one", wait=PATIENCE)
+        with pytest.raises(InstanceNotRunning, match="was stopped"):
+            waiting.result(PATIENCE)
+    assert stage.get().status == "stopped" and len(stage.llama.events("start")) == 1
+
+
+def test_the_servers_end_ends_the_waiting(stage: Stage) -> None:
+    stage.create(**stage.fake("--fake-load 60"))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stage.supervisor.lease, "one")
+        stage.llama.wait_for("start")
+        stage.supervisor.request_stop()
+        with pytest.raises(ShuttingDown):
+            waiting.result(PATIENCE)
+
+
+def test_a_stop_waits_for_requests_that_are_served_but_not_for_ever(
+    make_stage: StageFactory,
+) -> None:
+    stage = make_stage(drain=3600)
+    stage.run()
+    lease = stage.supervisor.lease("one")
+    stage.supervisor.stop_instance("one")
+    assert ask(lease) == 200 and stage.get().status == "stopping"
+    lease.release()
+    stage.until("stopped")
+    short = make_stage(drain=0.05)
+    short.run("two")
+    held = short.supervisor.lease("two")
+    assert short.supervisor.stop_instance("two", wait=PATIENCE).status == "stopped"
+    held.release()
+
+
+def test_an_idle_instance_is_stopped(stage: Stage) -> None:
+    stage.run(idle_timeout=MOMENT)
+    stage.until("stopped")
+    assert stage.get().error is None
+
+
+def test_a_request_that_is_served_is_never_idle(stage: Stage) -> None:
+    stage.create(idle_timeout=MOMENT)
+    with stage.supervisor.lease("one") as lease:
+        time.sleep(3 * MOMENT * 60)
+        assert ask(lease) == 200 and stage.get().status == "running"
+        released = time.monotonic()
+    stage.until("stopped")
+    assert time.monotonic() - released >= MOMENT * 60
+
+
+def test_an_idle_timeout_of_nothing_is_never(stage: Stage) -> None:
+    stage.run(idle_timeout=0)
+    instance = stage.supervisor._instances["one"]
+    assert instance.idle_at(time.monotonic()) == float("inf")
+
+
+def test_requests_race_the_idle_timeout_and_are_all_served(stage: Stage) -> None:
+    stage.create(idle_timeout=0.02 / 60)
+    for _ in range(12):
+        with stage.supervisor.lease("one") as lease:
+            assert ask(lease) == 200
+        time.sleep(0.02)
+    eventually(lambda: stage.get().status == "stopped")
+
+
+def test_with_one_place_two_instances_take_turns(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    for name in ("a", "b"):
+        stage.create(name)
+    for name in ("a", "b", "a"):
+        with stage.supervisor.lease(name) as lease:
+            assert ask(lease) == 200
+            assert len(stage.processes()) == 1
+    assert {each.name: each.status for each in stage.supervisor.instances()} == {
+        "a": "running",
+        "b": "stopped",
+    }
+
+
+def test_the_least_recently_used_of_three_makes_room(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 2})
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    for name in ("a", "b", "a", "c"):
+        stage.supervisor.lease(name).release()
+    statuses = {each.name: each.status for each in stage.supervisor.instances()}
+    assert statuses == {"a": "running", "b": "stopped", "c": "running"}
+
+
+def test_a_busy_instance_is_never_evicted_and_who_waits_gets_the_place_after(
+    make_stage: StageFactory,
+) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    for name in ("a", "b"):
+        stage.create(name)
+    busy = stage.supervisor.lease("a")
+    with pytest.raises(StartTimeout, match="no place"):
+        stage.supervisor.lease("b", timeout=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stage.supervisor.lease, "b")
+        time.sleep(0.1)
+        assert not waiting.done() and ask(busy) == 200
+        busy.release()
+        waiting.result(PATIENCE).release()
+    assert stage.get("a").status == "stopped"
+
+
+def test_those_who_wait_are_served_in_their_order(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        stage.create(name)
+    held = stage.supervisor.lease("a")
+    order: list[str] = []
+
+    def use(name: str) -> None:
+        with stage.supervisor.lease(name):
+            order.append(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        for name in ("c", "b", "d"):
+            pool.submit(use, name)
+            instance = stage.supervisor._instances[name]
+            eventually(lambda: stage.supervisor._places.queued(instance))  # noqa: B023 - at once
+        held.release()
+    assert order == ["c", "b", "d"]
+
+
+def test_two_who_wait_for_one_share_the_eviction(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 2})
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    for name in ("a", "b"):
+        stage.supervisor.lease(name).release()
+    with ThreadPoolExecutor(2) as pool:
+        for lease in pool.map(lambda _: stage.supervisor.lease("c"), range(2)):
+            lease.release()
+    assert stage.get("b").status == "running" and stage.get("a").status == "stopped"
+    assert len(stage.llama.events("start")) == 3
+
+
+def test_without_eviction_a_full_house_is_said_at_once(make_stage: StageFactory) -> None:
+    stage = make_stage(
+        {"instances.max_running_instances": 1, "instances.enable_lru_eviction": False}
+    )
+    for name in ("a", "b"):
+        stage.create(name)
+    stage.supervisor.lease("a").release()
+    with pytest.raises(MaxInstancesReached):
+        stage.supervisor.lease("b")
+    with pytest.raises(MaxInstancesReached, match="1 instances run already"):
+        stage.supervisor.start_instance("b")
+
+
+def test_a_person_gets_a_place_by_eviction_or_is_told_at_once(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    for name in ("a", "b"):
+        stage.create(name)
+    with stage.supervisor.lease("a"):
+        with pytest.raises(MaxInstancesReached, match="none of them is idle"):
+            stage.supervisor.start_instance("b")
+    assert stage.supervisor.start_instance("b").status == "starting"
+    assert stage.supervisor.start_instance("b", wait=PATIENCE).status == "running"
+    assert stage.get("a").status == "stopped"
+
+
+def test_a_group_has_a_limit_of_its_own(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.group_limits": {"big": 1}})
+    for name in ("a", "b"):
+        stage.create(name, group="big")
+    stage.create("small", group="small")
+    for name in ("a", "small", "b"):
+        stage.supervisor.lease(name).release()
+    statuses = {each.name: each.status for each in stage.supervisor.instances()}
+    assert statuses == {"a": "stopped", "b": "running", "small": "running"}
+
+
+def test_ten_starters_never_exceed_two_places(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 2})
+    names = [f"i{number}" for number in range(6)]
+    for name in names:
+        stage.create(name)
+    most = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.002):
+            most = max(most, len(stage.processes()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+
+    def use(number: int) -> None:
+        with stage.supervisor.lease(names[number % 6]):
+            pass
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(use, range(18)))
+    done.set()
+    watcher.join()
+    assert 0 < most <= 2
+
+
+def test_an_evicted_one_that_is_wanted_again_queues_like_everybody(
+    make_stage: StageFactory,
+) -> None:
+    stage = make_stage({"instances.max_running_instances": 1}, ignore_term=True, grace=0.3)
+    for name in ("a", "b"):
+        stage.create(name)
+    stage.supervisor.lease("a").release()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(stage.supervisor.lease, "b")
+        eventually(lambda: stage.get("a").status == "stopping")
+        second = pool.submit(stage.supervisor.lease, "a")
+        first.result(PATIENCE).release()
+        second.result(PATIENCE).release()
+    assert stage.get("a").status == "running" and stage.get("b").status == "stopped"

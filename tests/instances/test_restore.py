@@ -1,0 +1,157 @@
+"""What outlives the server: which instances ran, and what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llamactl.errors import StartFailed
+from llamactl.instances import processes
+from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
+
+
+def test_what_ran_when_the_server_went_down_runs_again(make_stage: StageFactory) -> None:
+    first = make_stage()
+    for name in ("ran", "stopped", "never"):
+        first.create(name, aliases=[f"{name}-alias"])
+    for name in ("ran", "stopped"):
+        first.supervisor.start_instance(name, wait=PATIENCE)
+    first.supervisor.stop_instance("stopped", wait=PATIENCE)
+    assert first.stop()
+    second = make_stage()
+    assert second.until("running", "ran").options.aliases == ("ran-alias",)
+    assert second.get("stopped").status == "stopped" == second.get("never").status
+    assert second.get("ran").id == first.get("ran").id
+    assert second.get("ran").created == first.get("ran").created
+
+
+def test_what_was_idle_or_has_failed_stays_down(make_stage: StageFactory) -> None:
+    first = make_stage()
+    first.run("idle", idle_timeout=0.1 / 60)
+    first.create("bad", backend_options={"model": "/nowhere.gguf"})
+    with pytest.raises(StartFailed):
+        first.supervisor.start_instance("bad", wait=PATIENCE)
+    first.until("stopped", "idle")
+    assert first.stop()
+    second = make_stage()
+    assert {each.status for each in second.supervisor.instances()} == {"stopped"}
+
+
+def test_two_are_loaded_at_once_after_the_server_came_up(make_stage: StageFactory) -> None:
+    first = make_stage()
+    names = [f"i{number}" for number in range(5)]
+    for name in names:
+        first.run(name)
+    assert first.stop()
+    second = make_stage(load=0.2)
+    loading: list[int] = []
+
+    def all_run() -> bool:
+        statuses = [each.status for each in second.supervisor.instances()]
+        loading.append(statuses.count("starting"))
+        return set(statuses) == {"running"}
+
+    eventually(all_run)
+    assert max(loading) == 2
+
+
+def test_more_than_may_run_stay_down(make_stage: StageFactory) -> None:
+    first = make_stage()
+    for name in ("a", "b", "c"):
+        first.run(name)
+    assert first.stop()
+    second = make_stage({"instances.max_running_instances": 2})
+    eventually(lambda: [e.status for e in second.supervisor.instances()].count("running") == 2)
+    assert len(second.processes()) == 2
+
+
+def test_options_that_cannot_be_read_any_more_are_kept_and_shown(make_stage: StageFactory) -> None:
+    first = make_stage()
+    first.create()
+    with first.database.write() as cursor:
+        odd = json.dumps({"backend_options": {"flag_of_tomorrow": 1}})
+        cursor.execute("UPDATE instances SET options = ?", (odd,))
+    first.stop()
+    second = make_stage()
+    assert "flag_of_tomorrow" in (second.get().error or "")
+    with pytest.raises(StartFailed, match="flag_of_tomorrow"):
+        second.supervisor.start_instance("one", wait=PATIENCE)
+    second.supervisor.update("one", second.options())
+    assert second.supervisor.start_instance("one", wait=PATIENCE).status == "running"
+
+
+def test_logs_are_kept_over_a_restart_of_the_server(make_stage: StageFactory) -> None:
+    first = make_stage()
+    first.run(**first.fake("--fake-print", "from-the-first-life"))
+    first.stop()
+    assert b"from-the-first-life" in make_stage().supervisor.logs("one")
+
+
+HOST = """
+import sys, time
+from pathlib import Path
+from llamactl.config import load_config
+from llamactl.database import Database
+from llamactl.instances.options import Options
+from llamactl.instances.supervisor import Supervisor
+import json
+settings, model, daemon = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:]
+config = load_config(environ={"HOME": settings["data_dir"]}, overrides=settings)
+database = Database(config.data_dir / "llamactl.db"); database.open()
+supervisor = Supervisor(config, database, lambda reference: None)
+supervisor.start()
+raw = {"backend_options": {"model": model}, "environment": {"FAKE_LLAMA": " ".join(daemon)}}
+supervisor.create("one", Options.from_json(raw, config))
+supervisor.start_instance("one", wait=60)
+print("running", flush=True)
+time.sleep(600)
+"""
+
+
+def start_host(stage: Stage, data_dir: Path, *flags: str) -> subprocess.Popen[bytes]:
+    settings = {
+        **stage.llama.settings,
+        "data_dir": str(data_dir),
+        "instances.port_range": "20401-20450",
+    }
+    argv = [sys.executable, "-c", HOST, json.dumps(settings), str(stage.llama.model), *flags]
+    host = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert host.stdout is not None and host.stdout.readline() == b"running\n"
+    return host
+
+
+def test_sigkill_of_the_server_leaves_no_child_after_two_seconds(
+    make_stage: StageFactory, tmp_path: Path
+) -> None:
+    stage = make_stage(ignore_term=True)
+    host = start_host(stage, tmp_path / "killed")
+    pid = stage.llama.events("listening")[0]["pid"]
+    host.kill()
+    host.communicate()
+    deadline = time.monotonic() + 2.0
+    while processes.start_ticks(pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert processes.start_ticks(pid) is None
+
+
+def test_what_a_killed_server_left_is_ended_at_the_next_start(make_stage: StageFactory) -> None:
+    stage = make_stage()
+    assert stage.stop()
+    stage.database.close()
+    host = start_host(stage, stage.config.data_dir, "--fake-daemon")
+    grandchild = stage.llama.events("grandchild")[0]["pid"]
+    host.send_signal(signal.SIGKILL)
+    host.communicate()
+    eventually(lambda: stage.processes() == [grandchild])
+    os.kill(grandchild, 0)
+    second = make_stage()
+    assert processes.start_ticks(grandchild) is None
+    assert second.until("running").status == "running"
+    assert len(second.database.read("SELECT * FROM runs")) == 1
