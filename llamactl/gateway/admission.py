@@ -97,6 +97,11 @@ class Admission:
         with self._changed:
             return len(self._guests)
 
+    def guests(self) -> list[Guest]:
+        """The requests that are inside."""
+        with self._changed:
+            return list(self._guests)
+
     def close(self) -> None:
         """Let nobody in any more."""
         with self._changed:

@@ -7,7 +7,6 @@ import errno
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,7 +27,7 @@ from llamactl.gateway.admission import Admission
 from llamactl.gateway.client import Client
 from llamactl.gateway.events import error_event
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange, NotListening
-from llamactl.gateway.usage import Usage, usage_in
+from llamactl.gateway.tail import Tail
 
 if TYPE_CHECKING:
     from llamactl.instances.lease import Lease
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The last pieces of an answer, in which its token counts are.
-_TAIL_PIECES = 4
-_TAIL_BYTES = 16 * 1024
 #: Seconds after an instance's death in which its owner is sure to notice.
 _UNNOTICED_SECONDS = 2.0
 _AGAIN_SECONDS = 0.05
@@ -47,7 +43,11 @@ _AGAIN_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Call:
-    """What to ask of an instance. ``wakes``: whether a stopped one is started for it."""
+    """What to ask of an instance.
+
+    ``wakes``: whether a stopped one is started for it. ``intact``: whether the body is, byte for
+    byte, the client's own, and the answer needs no look.
+    """
 
     instance: InstanceSnapshot
     method: str
@@ -55,6 +55,7 @@ class Call:
     headers: Sequence[tuple[str, str]]
     body: bytes
     wakes: bool = True
+    intact: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,11 @@ class Passage:
         self._was_cut = threading.Event()
         self._answered = False
         self._closed = False
-        self._tail: deque[bytes] = deque(maxlen=_TAIL_PIECES)
+        self.tail = Tail()
         self.principal = principal
         self.instance = ""
+        self.path = ""
+        self.carrier = "llamactl"
         self.result = ""
         self.started = time.monotonic()
         self.first_byte: float | None = None
@@ -123,7 +126,7 @@ class Passage:
 
         Raises ``ClientGone`` when nobody waits any more, and whatever a lease raises.
         """
-        self.instance = call.instance.name
+        self._note(call)
         lease, exchange = self._reach(call)
         try:
             head = exchange.send(
@@ -149,6 +152,17 @@ class Passage:
             self._body(exchange, call.target, rules.is_event_stream(head.headers)),
         )
 
+    def hand_over(self, call: Call, carrier: str) -> Lease:
+        """Wait for the instance and leave the rest to ``carrier``, until someone calls ``close``.
+
+        Raises what ``forward`` raises while it waits. Nothing here can cut the request any more.
+        """
+        self._note(call)
+        self.carrier = carrier
+        lease = self._lease(call)
+        self._answered = True
+        return lease
+
     def cut(self, error: LlamactlError) -> None:
         """End the request from another thread; its client is told ``error``."""
         with self._lock:
@@ -169,9 +183,9 @@ class Passage:
         finally:
             self._on_close(self)
 
-    def usage(self) -> Usage:
-        """What the answer so far says that it cost."""
-        return usage_in(b"".join(self._tail)[-_TAIL_BYTES:])
+    def _note(self, call: Call) -> None:
+        self.instance = call.instance.name
+        self.path = call.target.partition("?")[0]
 
     def _reach(self, call: Call) -> tuple[Lease, Exchange]:
         """A lease and a connection under it.
@@ -254,7 +268,7 @@ class Passage:
             self.result = told.code
             log.warning("an answer of %s broke off: %s", self.instance, told.details)
             if is_stream:
-                yield error_event(target, told, self._at_boundary())
+                yield error_event(target, told, self.tail.at_boundary())
             self._client.hang_up()
             raise _broken() from None
         except GeneratorExit:
@@ -268,12 +282,8 @@ class Passage:
         if piece:
             if self.first_byte is None:
                 self.first_byte = time.monotonic() - self.started
-            self._tail.append(piece)
+            self.tail.add(piece)
         return piece
-
-    def _at_boundary(self) -> bool:
-        written = b"".join(self._tail)
-        return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
 
 
 def _broken() -> ConnectionResetError:

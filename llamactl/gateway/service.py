@@ -19,6 +19,7 @@ from llamactl.errors import (
     ModelNotFound,
     ShuttingDown,
 )
+from llamactl.gateway.activity import Activity, Entry
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.catalogue import Catalogue
 from llamactl.gateway.client import Client
@@ -26,7 +27,7 @@ from llamactl.gateway.media import remote_addresses
 from llamactl.gateway.passage import Passage
 from llamactl.gateway.routing import Body, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
-from llamactl.gateway.usage import Usage
+from llamactl.gateway.usage import UNKNOWN, Usage
 
 if TYPE_CHECKING:
     from llamactl.instances.snapshot import InstanceSnapshot
@@ -51,6 +52,7 @@ class Gateway:
         self._admission = Admission(config.gateway)
         self._catalogue = Catalogue(supervisor)
         self._statistics = Statistics()
+        self._activity = Activity()
         keys.on_delete(self._cut_key)
 
     def admit(self, principal: Principal, connection: socket.socket | None) -> Passage:
@@ -70,7 +72,7 @@ class Gateway:
         try:
             self._admission.enter(passage)
         except LlamactlError as error:
-            self._statistics.record("", error.code, 0.0, None, Usage(0, 0))
+            self._statistics.record("", error.code, 0.0, None, UNKNOWN)
             raise
         return passage
 
@@ -118,6 +120,13 @@ class Gateway:
         """How many requests are inside."""
         return self._admission.count()
 
+    def activity(self) -> list[Entry]:
+        """The requests that run and the last ones that have ended, those that came last first."""
+        inside = self._admission.guests()
+        running = [_entry(each, "", UNKNOWN, None) for each in inside if isinstance(each, Passage)]
+        running.sort(key=lambda entry: entry.came_at, reverse=True)
+        return running + self._activity.entries()
+
     def statistics(self) -> Mapping[str, InstanceStatistics]:
         """What was done since the start, by instance."""
         return self._statistics.snapshot()
@@ -142,7 +151,9 @@ class Gateway:
 
     def _close(self, passage: Passage) -> None:
         self._admission.leave(passage)
-        usage = passage.usage()
+        usage = passage.tail.usage()
+        speed = passage.tail.speed()
+        self._activity.add(_entry(passage, passage.result, usage, speed))
         self._statistics.record(
             passage.instance,
             passage.result,
@@ -153,3 +164,22 @@ class Gateway:
         if passage.principal.key_id is not None:
             self._keys.count(passage.principal.key_id, requests=1, tokens=sum(usage))
             self._keys.flush_if_due()
+
+
+def _entry(passage: Passage, result: str, usage: Usage, told: float | None) -> Entry:
+    duration = time.monotonic() - passage.started
+    writing = duration - (passage.first_byte or 0.0)
+    return Entry(
+        came_at=time.time() - duration,
+        instance=passage.instance,
+        key=passage.principal.name,
+        path=passage.path,
+        result=result,
+        duration=duration,
+        first_byte=passage.first_byte,
+        prompt_tokens=usage.prompt,
+        generated_tokens=usage.generated,
+        # Between its first and its last byte a stream is written; an answer in one piece is not.
+        speed=told or (usage.generated / writing if usage.generated and writing > 0.1 else None),
+        carrier=passage.carrier,
+    )

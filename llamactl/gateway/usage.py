@@ -13,6 +13,7 @@ _COUNT = re.compile(
     rb'"(prompt_tokens|prompt_n|input_tokens|completion_tokens|predicted_n|output_tokens)"'
     rb"\s*:\s*([0-9]{1,12})(?=\s*[,}])"
 )
+_SPEED = re.compile(rb'"predicted_per_second"\s*:\s*([0-9]{1,9}(?:\.[0-9]{1,20})?)(?=\s*[,}])')
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_n")
 _GENERATED = ("completion_tokens", "output_tokens", "predicted_n")
 
@@ -24,6 +25,10 @@ class Usage(NamedTuple):
     generated: int
 
 
+#: What is not told counts as nothing.
+UNKNOWN = Usage(0, 0)
+
+
 def usage_in(tail: bytes) -> Usage:
     """What the end of an answer says; zeros where it says nothing."""
     counts = {match[1].decode(): int(match[2]) for match in _COUNT.finditer(tail)}
@@ -31,3 +36,9 @@ def usage_in(tail: bytes) -> Usage:
         next((counts[name] for name in _PROMPT if name in counts), 0),
         next((counts[name] for name in _GENERATED if name in counts), 0),
     )
+
+
+def speed_in(tail: bytes) -> float | None:
+    """Tokens a second as llama.cpp measured them, if the end of an answer says so."""
+    found = _SPEED.findall(tail)
+    return float(found[-1]) if found else None

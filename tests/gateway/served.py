@@ -25,6 +25,7 @@ from llamactl.errors import InstanceNotFound, Interrupted, StartTimeout
 from llamactl.gateway import Gateway
 from llamactl.secret import Secret
 from llamactl.web import errors, openai
+from llamactl.web.activity_view import activity_json
 from llamactl.web.answers import json_answer
 
 
@@ -145,6 +146,10 @@ def _add_test_routes(
                 "rss": _resident_kilobytes(),
             }
         )
+
+    @app.get("/test/activity")
+    def activity() -> Response:
+        return json_answer({"requests": activity_json(gateway.activity())})
 
     @app.post("/test/keys")
     def make_key() -> Response:

@@ -29,6 +29,7 @@ PAGES = [
     "/instances/one",
     "/instances/one/edit",
     "/instances/one/delete",
+    "/activity",
     "/keys",
     "/keys/1/revoke",
     "/system",

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from llamactl import __version__
 from llamactl.models.snapshots import LOCAL_NODE
 from llamactl.web import services
+from llamactl.web.activity_view import activity_json
 from llamactl.web.answers import json_answer
 from llamactl.web.api.routing import route
 from llamactl.web.config_shown import config_json
@@ -30,3 +31,9 @@ def show_config() -> Response:
 def list_nodes() -> Response:
     """Show the machines that run instances: this one."""
     return json_answer({LOCAL_NODE: {"address": request.host_url.rstrip("/")}})
+
+
+@route(blueprint, "GET", "/activity", answers={200: "The last requests, those that run first"})
+def show_activity() -> Response:
+    """Show who asked which model, how it ended and what it took; never what was said."""
+    return json_answer({"requests": activity_json(services().gateway.activity())})

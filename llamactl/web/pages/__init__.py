@@ -8,7 +8,16 @@ from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.web import browser
-from llamactl.web.pages import downloads, instances, keys, login, models, repositories, system
+from llamactl.web.pages import (
+    activity,
+    downloads,
+    instances,
+    keys,
+    login,
+    models,
+    repositories,
+    system,
+)
 from llamactl.web.pages.assets import asset_url
 from llamactl.web.texts import plain, sentence_start
 
@@ -17,6 +26,7 @@ TABS = (
     ("Models", "pages.models.index", ("pages.models", "pages.repositories")),
     ("Downloads", "pages.downloads.index", ("pages.downloads",)),
     ("Instances", "pages.instances.index", ("pages.instances",)),
+    ("Activity", "pages.activity.index", ("pages.activity",)),
     ("Keys", "pages.keys.index", ("pages.keys",)),
     ("System", "pages.system.show", ("pages.system",)),
 )
@@ -38,7 +48,7 @@ def blueprints() -> Sequence[Blueprint]:
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)
     pages.app_context_processor(lambda: {"tabs": TABS})
-    for room in (models, repositories, downloads, instances, keys, system):
+    for room in (models, repositories, downloads, instances, activity, keys, system):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
 

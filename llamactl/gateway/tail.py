@@ -1,0 +1,37 @@
+"""The end of an answer: it says what the answer cost, and whether it broke off inside an event."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from llamactl.gateway.usage import Usage, speed_in, usage_in
+
+_PIECES = 4
+_BYTES = 16 * 1024
+
+
+class Tail:
+    """The last pieces of an answer. Not for two threads, until the answer has ended."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque(maxlen=_PIECES)
+
+    def add(self, piece: bytes) -> None:
+        """Note one piece; older ones are forgotten."""
+        self._pieces.append(piece)
+
+    def usage(self) -> Usage:
+        """What the answer says that it cost."""
+        return usage_in(self._end())
+
+    def speed(self) -> float | None:
+        """Tokens a second, where the answer tells them."""
+        return speed_in(self._end())
+
+    def at_boundary(self) -> bool:
+        """Whether what was written ends with a whole event, or nothing was."""
+        written = b"".join(self._pieces)
+        return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
+
+    def _end(self) -> bytes:
+        return b"".join(self._pieces)[-_BYTES:]
