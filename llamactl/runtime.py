@@ -63,6 +63,8 @@ class Runtime:
         self._lock = FileLock(config.data_dir / "worker.lock")
         self._stopping = threading.Event()
         self._hurry = threading.Event()
+        # From here on an instance may die without a stream that ends for no reason.
+        self._streams_told = threading.Event()
         self._drain: threading.Thread | None = None
 
     def start(self) -> None:
@@ -87,7 +89,7 @@ class Runtime:
         if hurry:
             self._hurry.set()
         if self._stopping.is_set():
-            if hurry and self._drain is not None:
+            if hurry and self._streams_told.is_set():
                 self.supervisor.request_stop(hurry=True)
             return
         self._stopping.set()
@@ -109,6 +111,7 @@ class Runtime:
         if not self._hurry.is_set():
             self.gateway.drain(STREAM_GRACE, self._hurry)
         self.gateway.cut()
+        self._streams_told.set()
         self.supervisor.request_stop(hurry=self._hurry.is_set())
         self.supervisor.join(STOP_LIMIT)
         self.downloads.join(STOP_LIMIT)
