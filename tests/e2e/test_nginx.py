@@ -235,7 +235,7 @@ def test_a_client_that_leaves_ends_the_generation(front: Front, shape: dict[str,
 
 def test_an_upload_within_the_limit_arrives_and_one_beyond_is_told_so(front: Front) -> None:
     front.instance("chat")
-    for size, status in ((20 << 20, 200), (39 << 20, 413)):
+    for size, status in ((20 << 20, 200), (33 << 20, 413)):
         body = json.dumps({"model": "chat", "input": "x" * size}).encode()
         answer = front.ask("/v1/embeddings", body)
         assert answer.split()[1] == str(status)
