@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 from llamactl.downloads.progress import Progress
@@ -27,7 +28,7 @@ def job_json(snapshot: JobSnapshot) -> dict[str, object]:
         "tag": job.tag or None,
         "status": job.status,
         "detail": progress.detail,
-        "retry_at": progress.retry_at,
+        "retry_at": _whole(progress.retry_at),
         "progress": {
             "bytes_downloaded": progress.bytes_downloaded,
             "total_bytes": progress.total_bytes,
@@ -38,7 +39,12 @@ def job_json(snapshot: JobSnapshot) -> dict[str, object]:
         },
         "error": job.error,
         "error_code": job.error_code,
-        "created_at": job.created_at,
-        "completed_at": job.completed_at,
+        "created_at": int(job.created_at),
+        "completed_at": _whole(job.completed_at),
         "model_path": job.model_path,
     }
+
+
+def _whole(seconds: float | None) -> int | None:
+    """Rounded up, so that nobody who waits until then comes too early."""
+    return None if seconds is None else math.ceil(seconds)

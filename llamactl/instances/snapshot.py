@@ -47,5 +47,5 @@ def instance_json(snapshot: InstanceSnapshot) -> dict[str, Any]:
         "exit_code": snapshot.exit_code,
         "error": snapshot.error,
         "in_flight": snapshot.in_flight,
-        "last_used": snapshot.last_used,
+        "last_used": None if snapshot.last_used is None else int(snapshot.last_used),
     }
