@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import os
 import socket
 import ssl
@@ -27,10 +28,48 @@ from requests.utils import (
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from llamactl.downloads.splicing import Pipe, SplicedResponse
 from llamactl.errors import Interrupted
 
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: The line whose request the present thread is making.
 _current = threading.local()
+_making_tls = threading.Lock()
+
+
+class Answer:
+    """An answer whose body is still to be taken, by ``read`` or, where it can, by ``move``."""
+
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, below: http.client.HTTPResponse | None, pipe: Pipe
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._below = below if isinstance(below, SplicedResponse) else None
+        self._pipe = pipe
+
+    @property
+    def movable(self) -> bool:
+        """Whether ``move`` can be used; once it was, ``read`` must not."""
+        return self._below is not None and self._below.spliceable and self._pipe.works
+
+    def read(self, count: int) -> bytes:
+        """``count`` bytes of the body, fewer only at its end."""
+        return self._response.read(count, decode_content=False)
+
+    def move(self, descriptor: int, offset: int, count: int) -> int:
+        """Put ``count`` bytes at ``offset`` of a file, fewer only at the end of the body."""
+        assert self._below is not None
+        moved = self._below.move(self._pipe, descriptor, offset, count)
+        if self._below.isclosed():
+            self._response.release_conn()
+        return moved
+
+    def close(self) -> None:
+        """Give the answer up; its connection serves again only if all of the body was taken."""
+        if not self._response.closed:
+            self._response.close()
 
 
 class Downlink:
@@ -38,20 +77,25 @@ class Downlink:
 
     def __init__(self, connect_timeout: float, silence_timeout: float) -> None:
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=silence_timeout)
-        self._managers: dict[str, urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._pipe = Pipe()
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        # A connection that ends with its answer forgets its socket while the answer still reads.
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._below: http.client.HTTPResponse | None = None
         self._closed = False
 
-    def get(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """Ask for ``url``; the body is still to be read. Redirects are not followed.
+    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """Ask for ``url``; redirects are not followed.
 
         Raises urllib3's errors, or ``Interrupted`` after ``close``.
         """
         _current.downlink = self
+        self._below = None
         if self._closed:
             raise Interrupted
-        return self._manager(url).request(
+        response = self._manager(url).request(
             "GET",
             url,
             headers=dict(headers),
@@ -61,13 +105,13 @@ class Downlink:
             retries=False,
             timeout=self._timeout,
         )
+        return Answer(response, self._below, self._pipe)
 
     def cut(self) -> None:
         """End whatever this line waits for; its thread sees the end of the connection."""
         with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            sock = connection.sock
+            sockets = {*self._sockets, *(connection.sock for connection in self._connections)}
+        for sock in sockets:
             if isinstance(sock, socket.socket):
                 with contextlib.suppress(OSError):  # it may be closed already
                     # Not SSLSocket's own shutdown, which pulls the TLS state from under a reader.
@@ -82,36 +126,61 @@ class Downlink:
         """Close the idle connections; called by the line's own thread at its end."""
         for manager in self._managers.values():
             manager.clear()
+        self._pipe.close()
+        self._below = None
 
-    def opening(self, connection: HTTPConnection) -> None:
+    def connecting(self, connection: HTTPConnection) -> None:
         """Note the connection that is being made."""
         with self._lock:
             self._connections.add(connection)
 
-    def opened(self) -> None:
+    def connected(self) -> None:
         """Stop here if ``close`` came while there was no socket to shut yet."""
         if self._closed:
             raise Interrupted
 
+    def answering(self, below: http.client.HTTPResponse, sock: socket.socket) -> None:
+        """Note the answer that is being waited for."""
+        self._below = below
+        with self._lock:
+            self._sockets.add(sock)
+
     def _manager(self, url: str) -> urllib3.PoolManager:
         proxy = select_proxy(url, get_environ_proxies(url)) or ""
-        if proxy not in self._managers:
-            self._managers[proxy] = _make_manager(proxy)
-        return self._managers[proxy]
+        encrypted = not url.startswith("http:") or proxy.startswith("https:")
+        if (proxy, encrypted) not in self._managers:
+            self._managers[proxy, encrypted] = _make_manager(proxy, encrypted)
+        return self._managers[proxy, encrypted]
+
+
+class _PlainResponse(SplicedResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        _current.downlink.answering(self, sock)
+
+
+class _EncryptedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        _current.downlink.answering(self, sock)
 
 
 class _Plain(HTTPConnection):
+    response_class = _PlainResponse
+
     def connect(self) -> None:
-        _current.downlink.opening(self)
+        _current.downlink.connecting(self)
         super().connect()
-        _current.downlink.opened()
+        _current.downlink.connected()
 
 
 class _Encrypted(HTTPSConnection):
+    response_class = _EncryptedResponse
+
     def connect(self) -> None:
-        _current.downlink.opening(self)
+        _current.downlink.connecting(self)
         super().connect()
-        _current.downlink.opened()
+        _current.downlink.connected()
 
 
 class _PlainPool(urllib3.HTTPConnectionPool):
@@ -122,8 +191,11 @@ class _EncryptedPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Encrypted
 
 
-def _make_manager(proxy: str) -> urllib3.PoolManager:
-    options: dict[str, Any] = {"num_pools": 4, "maxsize": 1, "ssl_context": _tls(_authorities())}
+def _make_manager(proxy: str, encrypted: bool) -> urllib3.PoolManager:
+    options: dict[str, Any] = {"num_pools": 4, "maxsize": 1}
+    if encrypted:
+        with _making_tls:
+            options["ssl_context"] = _tls(_authorities())
     manager: urllib3.PoolManager
     if not proxy:
         manager = urllib3.PoolManager(**options)

@@ -36,10 +36,14 @@ _REMEMBERED = 256
 
 @dataclass(frozen=True)
 class Offer:
-    """One model of the repository, and how it would fit this machine."""
+    """One model of the repository, and how it would fit this machine.
+
+    ``newer``: it is cached, and the hub has other bytes by now.
+    """
 
     variant: Variant
     cached: bool
+    newer: bool
     need: Need
     verdict: Verdict
 
@@ -82,8 +86,9 @@ class Offers:
                 load,
                 projector=projector,
             )
-            cached = any(_holds(model, variant) for model in models)
-            offers.append(Offer(variant, cached, need, judge(need, machine)))
+            holding = [model for model in models if _holds(model, variant)]
+            newer = any(_differs(model, variant) for model in holding)
+            offers.append(Offer(variant, bool(holding), newer, need, judge(need, machine)))
         return RepositoryOffers(repo_id, commit, load, machine, tuple(offers))
 
     def _dimensions(
@@ -181,6 +186,7 @@ def _offer_json(offer: Offer) -> dict[str, object]:
         "size": variant.size,
         "mmproj": variant.mmproj.filename if variant.mmproj else None,
         "cached": offer.cached,
+        "newer": offer.newer,
         "fits": offer.verdict.fits,
         "fits_when_idle": offer.verdict.when_idle,
         "place": offer.verdict.place,
@@ -208,6 +214,20 @@ def _model_name(filename: str, tag: str) -> str:
 def _holds(model: CachedModel, variant: Variant) -> bool:
     names = {file.name for file in model.files}
     return model.complete and all(file.filename in names for file in variant.files)
+
+
+def _differs(model: CachedModel, variant: Variant) -> bool:
+    """Whether a file of both has other bytes here than on the hub, as far as that is known."""
+    here = {file.name: file for file in model.files}
+    wanted = variant.files if variant.mmproj is None else (*variant.files, variant.mmproj)
+    return any(
+        file.filename in here
+        and (
+            here[file.filename].size != file.size
+            or file.sha256 != (here[file.filename].sha256 or file.sha256)
+        )
+        for file in wanted
+    )
 
 
 def _read(model: CachedModel) -> Dimensions | None:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from llamactl.downloads import disk
@@ -94,6 +95,18 @@ class PartFile:
 
     def write(self, data: bytes, offset: int) -> None:
         """Put bytes in their place. A byte that is there already must not be written again."""
+
+        def put(descriptor: int) -> int:
+            disk.write_at(descriptor, memoryview(data), offset)
+            return len(data)
+
+        self.fill(offset, put)
+
+    def fill(self, offset: int, put: Callable[[int], int]) -> int:
+        """Let ``put`` write into the file, given its descriptor, from ``offset`` on.
+
+        It returns how many bytes it wrote, and so does this.
+        """
         with self._lock:
             if self._closed:
                 raise PartClosed
@@ -101,13 +114,13 @@ class PartFile:
         written = 0
         try:
             with disk.named_errors(self.path):
-                disk.write_at(self._descriptor, memoryview(data), offset)
-            written = len(data)
+                written = put(self._descriptor)
         finally:
             with self._lock:
                 self._received.add(offset, offset + written)
                 self._writers -= 1
                 self._idle.notify_all()
+        return written
 
     def read(self, buffer: memoryview, offset: int) -> int:
         """Fill ``buffer`` from ``offset``; how many bytes came."""

@@ -27,27 +27,23 @@ class Schedule:
     def __init__(self, targets: Sequence[Target], connections: int, tuning: Tuning) -> None:
         self.targets = targets
         self._tuning = tuning
-        self._connections = connections
         self._most_unrecorded = connections * (tuning.piece_size - tuning.request_size)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._arrived = threading.Condition(self._lock)
         self._recorded = threading.Condition(self._lock)
         self._to_record = threading.Condition(self._lock)
-        self._width = connections
+        self._width = 1
         self._closed = False
         self._unrecorded = 0
         self.fetched = 0
 
-    @property
-    def width(self) -> int:
-        """How many workers may fetch at once, lowered when servers ask for less."""
-        return self._width
-
     def set_width(self, width: int) -> None:
-        with self._lock:
-            self._width = max(1, min(self._connections, width))
-            self._work.notify_all()
+        """So many workers may fetch at once."""
+        if width != self._width:
+            with self._lock:
+                self._width = width
+                self._work.notify_all()
 
     def close(self) -> None:
         """Nothing more is to be done: everybody who waits here goes on with nothing."""

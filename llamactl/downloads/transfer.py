@@ -19,6 +19,7 @@ from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Target
 from llamactl.downloads.tuning import TUNING, Tuning
 from llamactl.downloads.verification import CHUNK, digest_for
+from llamactl.downloads.width import Width
 from llamactl.downloads.worker import Patience, Worker
 from llamactl.errors import (
     CacheNotWritable,
@@ -82,7 +83,10 @@ class Transfer:
         self._error: LlamactlError | None = None
         self._workers = [Worker(index, self) for index in range(self._worker_count(connections))]
         self._heard_at = time.monotonic()
-        self._narrowed_at = 0.0
+        self._width = Width(
+            connections, time.monotonic(), quiet=tuning.widen_after, burst=tuning.first_pause
+        )
+        self.schedule.set_width(self._width.now)
 
     def run(self) -> None:
         """Return when every file is verified.
@@ -134,13 +138,10 @@ class Transfer:
         self._heard_at = time.monotonic()
 
     def overloaded(self) -> None:
-        """A server asked for less: half the connections, once for each burst of refusals."""
+        """A server asked for less."""
         with self._lock:
-            now = time.monotonic()
-            if now - self._narrowed_at < self.tuning.first_pause:
-                return
-            self._narrowed_at = now
-        self.schedule.set_width(self.schedule.width // 2)
+            self._width.overloaded(time.monotonic())
+            self.schedule.set_width(self._width.now)
 
     def _worker_count(self, connections: int) -> int:
         smallest = max(1, self.tuning.request_size // 4)
@@ -174,9 +175,10 @@ class Transfer:
             since = worker.blocked_since
             if since is not None and now - since > self.patience.stall_timeout:
                 worker.downlink.cut()
-        if self._narrowed_at and now - self._narrowed_at > self.tuning.widen_after:
-            self._narrowed_at = now
-            self.schedule.set_width(self.schedule.width * 2)
+        with self._lock:
+            busy = sum(worker.busy for worker in self._workers)
+            self._width.look(now, self.schedule.fetched, busy)
+            self.schedule.set_width(self._width.now)
 
     def _record(self) -> None:
         while self.schedule.wait_to_record(self.tuning.record_interval):

@@ -27,7 +27,7 @@ class Tuning:
     """
 
     piece_size: int = 16 * MIB
-    request_size: int = 12 * MIB
+    request_size: int = 8 * MIB
     longest_request: int = 64 * MIB
     read_size: int = MIB
     record_interval: float = 1.0

@@ -5,10 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from llamactl.downloads.plan import Plan, make_plan
-from llamactl.errors import TransferError
+from llamactl.errors import (
+    BadMetadata,
+    DisabledRepo,
+    EntryNotFound,
+    GatedRepo,
+    IncompleteSet,
+    NoSuchTag,
+    RepoNotFound,
+    Unauthorized,
+)
 from llamactl.hub.client import HubClient
 from llamactl.models import digest
 from llamactl.models.cache import ModelCache
@@ -17,6 +27,19 @@ from llamactl.models.hubscan import read_ref
 from llamactl.models.snapshots import CachedFile, CachedModel
 
 log = logging.getLogger(__name__)
+
+#: Models that are asked about side by side.
+_AT_A_TIME = 6
+_OF_ONE_REPOSITORY = (
+    BadMetadata,
+    DisabledRepo,
+    EntryNotFound,
+    GatedRepo,
+    IncompleteSet,
+    NoSuchTag,
+    RepoNotFound,
+    Unauthorized,
+)
 
 
 @dataclass(frozen=True)
@@ -50,24 +73,42 @@ def find_updates(
     """What a download of the cached models would fetch today.
 
     Of one repository, raising what the hub raises; or of all, where those that the hub does not
-    have any more are left out.
+    have any more, or does not show, are left out. Raises what keeps the hub as a whole from
+    answering in both cases.
     """
-    waiting = halt or threading.Event()
+    waiting = threading.Event() if halt is None else halt
     models = [m for m in cache.list() if repo_id is None or m.ref.repo_id == repo_id]
-    updates = []
-    for model in models:
+
+    def update_of(model: CachedModel) -> Update | None:
         try:
-            plan = make_plan(hub, model.ref, waiting)
-        except TransferError as error:
+            return _update_of(hub, cache, model, waiting)
+        except _OF_ONE_REPOSITORY as error:
             if repo_id is not None:
                 raise
             log.info("%s: no word of updates: %s", model.ref, error)
-            continue
-        changed = tuple(_changed(model, plan))
-        if changed:
-            commit = read_ref(cache.hub.ref(model.ref.repo_id))
-            updates.append(Update(model.ref.repo_id, model.ref.tag, commit, plan.commit, changed))
-    return updates
+            return None
+
+    with ThreadPoolExecutor(_AT_A_TIME, "download-updates") as pool:
+        asked = [pool.submit(update_of, model) for model in models]
+        try:
+            found = [each.result() for each in asked]
+        except BaseException:
+            # The others would only meet the same silence, one after the other.
+            waiting.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [update for update in found if update is not None]
+
+
+def _update_of(
+    hub: HubClient, cache: ModelCache, model: CachedModel, halt: threading.Event
+) -> Update | None:
+    plan = make_plan(hub, model.ref, halt)
+    changed = tuple(_changed(model, plan))
+    if not changed:
+        return None
+    commit = read_ref(cache.hub.ref(model.ref.repo_id))
+    return Update(model.ref.repo_id, model.ref.tag, commit, plan.commit, changed)
 
 
 def _changed(model: CachedModel, plan: Plan) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import ssl
@@ -14,7 +15,7 @@ import urllib3
 
 from llamactl.downloads import answers, source
 from llamactl.downloads.bandwidth import Bandwidth
-from llamactl.downloads.downlink import Downlink
+from llamactl.downloads.downlink import Answer, Downlink
 from llamactl.downloads.partfile import PartClosed
 from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Claim, Target
@@ -71,7 +72,11 @@ class Crew(Protocol):
 
 
 class Worker:
-    """Runs in a thread of its own; the watchdog reads ``blocked_since`` and may ``cut``."""
+    """Runs in a thread of its own.
+
+    The watchdog reads ``blocked_since`` and may cut the line; ``busy`` is the processor time that
+    it has used, in seconds.
+    """
 
     def __init__(self, index: int, crew: Crew) -> None:
         self._index = index
@@ -79,6 +84,7 @@ class Worker:
         self.downlink = Downlink(crew.tuning.connect_timeout, 2 * crew.patience.stall_timeout)
         self.blocked_since: float | None = None
         self.waiting: Waiting | None = None
+        self.busy = 0.0
         self._read_size = min(_FIRST_READ, crew.tuning.read_size)
         self._latency = 0.0
         self._pace = 0.0
@@ -148,27 +154,23 @@ class Worker:
         size = claim.target.file.size
         wanted = answers.Wanted(claim.position, claim.end, size, whole=claim.whole)
         asked = self.blocked_since = time.monotonic()
-        response = self.downlink.get(remote.url, {**remote.headers, **wanted.headers})
-        complete = False
+        answer = self.downlink.get(remote.url, {**remote.headers, **wanted.headers})
         try:
             try:
-                position = answers.body_offset(response.status, response.headers, wanted)
+                position = answers.body_offset(answer.status, answer.headers, wanted)
             except answers.AnswerError as error:
-                _say_more(error, response)
+                _say_more(error, answer)
                 raise
             began = time.monotonic()
             self._latency = began - asked
-            claim.target.part.etag = response.headers.get("ETag", "")
-            self._copy(response, claim, position)
+            claim.target.part.etag = answer.headers.get("ETag", "")
+            self._copy(answer, claim, position)
             self._pace = (wanted.end - wanted.start) / max(1e-6, time.monotonic() - began)
-            complete = claim.end == wanted.end
         finally:
             self.blocked_since = None
-            if not complete or not response.closed:
-                # What may still be under way must not be taken for the next answer.
-                response.close()
+            answer.close()
 
-    def _copy(self, response: urllib3.BaseHTTPResponse, claim: Claim, position: int) -> None:
+    def _copy(self, answer: Answer, claim: Claim, position: int) -> None:
         crew = self._crew
         while position < claim.end:
             granted = crew.bandwidth.take(self._read_size, crew.stop)
@@ -176,23 +178,34 @@ class Worker:
             if crew.stop.is_set():
                 raise Interrupted
             began = self.blocked_since = time.monotonic()
-            data = response.read(count, decode_content=False)
+            if claim.whole:
+                came = self._read_missing(answer, claim, position, count)
+            else:
+                came = self._receive(answer, claim, position, count)
             self.blocked_since = None
-            if not data:
+            if not came:
                 raise Broken("the connection ended before the bytes did")
-            crew.bandwidth.give_back(granted - len(data))
+            crew.bandwidth.give_back(granted - came)
             crew.heard()
             claim.target.source.served()
-            if claim.whole:
-                self._store_missing(claim, data, position)
-            else:
-                claim.target.part.write(data, position)
-                crew.schedule.advance(claim, len(data))
-            position += len(data)
+            position += came
             self._adapt(time.monotonic() - began)
+            self.busy = time.thread_time()
 
-    def _store_missing(self, claim: Claim, data: bytes, position: int) -> None:
+    def _receive(self, answer: Answer, claim: Claim, position: int, count: int) -> int:
+        part = claim.target.part
+        if answer.movable:
+            came = part.fill(position, lambda file: answer.move(file, position, count))
+        else:
+            data = answer.read(count)
+            part.write(data, position)
+            came = len(data)
+        self._crew.schedule.advance(claim, came)
+        return came
+
+    def _read_missing(self, answer: Answer, claim: Claim, position: int, count: int) -> int:
         """Write what is not there yet of a stream that began at the file's first byte."""
+        data = answer.read(count)
         end, new = position + len(data), 0
         for start, stop in claim.target.part.missing():
             start, stop = max(start, position), min(stop, end)
@@ -201,6 +214,7 @@ class Worker:
                 new += stop - start
         self._crew.schedule.advance(claim, new)
         self._crew.schedule.skip(claim, len(data) - new)
+        return len(data)
 
     def _adapt(self, seconds: float) -> None:
         if seconds < _QUICK_READ:
@@ -254,15 +268,16 @@ class Worker:
             self.waiting = None
 
 
-def _say_more(error: answers.AnswerError, response: urllib3.BaseHTTPResponse) -> None:
+def _say_more(error: answers.AnswerError, answer: Answer) -> None:
     """Add what the server says about it, and how long it wants to be left alone."""
     if isinstance(error, answers.Busy):
-        error.wait = asked_wait(response.headers, time.time())
-    if response.status >= 400:
-        body = response.read(_SHOWN_OF_A_BODY, decode_content=False) or b""
-        text = " ".join(body.decode("utf-8", "replace").split())
-        if text.isprintable() and text:
-            error.args = (f"{error}: {text}", *error.args[1:])
+        error.wait = asked_wait(answer.headers, time.time())
+    if answer.status >= 400:
+        with contextlib.suppress(*_CONNECTION_ERRORS):
+            body = answer.read(_SHOWN_OF_A_BODY)
+            text = " ".join(body.decode("utf-8", "replace").split())
+            if text.isprintable() and text:
+                error.args = (f"{error}: {text}", *error.args[1:])
 
 
 def _described(error: Exception) -> str:

@@ -138,7 +138,7 @@ def read_all(line: Downlink, url: str, outcome: list[object]) -> None:
     try:
         response = line.get(url, {})
         with contextlib.closing(response):
-            outcome.append(response.read(1000, decode_content=False))
+            outcome.append(response.read(1000))
     except (urllib3.exceptions.HTTPError, OSError, Interrupted) as error:
         outcome.append(error)
 
@@ -176,7 +176,7 @@ def test_bytes_come_over_tls_with_the_certificates_of_the_environment(
     context = server_context(tmp_path, monkeypatch)
     with silent_server(context) as url:
         response = line.get(url, {})
-        assert response.read(10, decode_content=False) == b"0123456789"
+        assert response.read(10) == b"0123456789"
         response.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llamactl.downloads.updates import Update, find_updates, update_json
-from llamactl.errors import RepoNotFound
+from llamactl.errors import HubOffline, NetworkError, RepoNotFound
 from llamactl.hub.client import HubClient
 from llamactl.models.reference import ModelRef
 from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site
@@ -53,3 +53,12 @@ def test_a_repository_that_is_gone_is_left_out_unless_it_was_asked_for(
     assert [update.repo_id for update in updates(site)] == ["org/other"]
     with pytest.raises(RepoNotFound):
         updates(site, REPO)
+
+
+def test_a_hub_that_does_not_answer_is_no_word_that_all_is_new(site: Site) -> None:
+    site.download()
+    silent = HubClient("http://127.0.0.1:9", lambda: None, False, backoff=0.01)
+    with pytest.raises(NetworkError):
+        find_updates(silent, site.cache)
+    with pytest.raises(HubOffline):
+        find_updates(HubClient(site.hub.endpoint, lambda: None, True), site.cache)
