@@ -78,6 +78,11 @@ class JobView:
         """Whether this will look different in a moment."""
         return self.status in {"queued", "downloading"}
 
+    @property
+    def repairable(self) -> bool:
+        """Whether a repair of the same files is the thing to offer."""
+        return self.kind == "verify" and self.status == "failed"
+
 
 @dataclass(frozen=True)
 class JobsView:
@@ -93,19 +98,20 @@ def job_view(job: Json, now: float) -> JobView:
     progress = job["progress"]
     done, total = progress["bytes_downloaded"], progress["total_bytes"]
     status, detail = job["status"], job.get("detail")
-    reference = f"{job['repo']}:{job['tag']}"
+    reference = f"{job['repo']}:{job['tag']}" if job["tag"] else job["repo"]
     verifying = detail == "verifying"
+    checks = job["kind"] == "verify"
     return JobView(
         id=job["id"],
         kind=job["kind"],
-        kind_label="Verification" if job["kind"] == "verify" else "Download",
+        kind_label="Verification" if checks else "Download",
         repo=job["repo"],
-        tag=job["tag"],
+        tag=job["tag"] or "",
         reference=reference,
         status=status,
-        label=f"{status}, {detail.replace('_', ' ')}" if detail else status,
+        label=_label(status, detail, checks=checks),
         tone="warn" if detail and not verifying else JOB_TONES.get(status, ""),
-        said=_said(detail, job.get("retry_at"), now),
+        said="" if checks and verifying else _said(detail, job.get("retry_at"), now),
         shows_progress=status not in {"completed", "cancelled"} and bool(total or done),
         fraction=min(1000, done * 1000 // total) if total else None,
         percent=f"{min(100, done * 100 // total)} %" if total else "",
@@ -141,6 +147,12 @@ def limits_text(max_concurrent: int, bandwidth_limit: int | None) -> str:
     """What limits the downloads, as a sentence."""
     speed = f"{size_text(bandwidth_limit)}/s together" if bandwidth_limit else "no speed limit"
     return f"{max_concurrent} at a time, {speed}"
+
+
+def _label(status: str, detail: str | None, *, checks: bool) -> str:
+    if checks and status == "downloading":
+        return "verifying" if detail == "verifying" else "repairing"
+    return f"{status}, {detail.replace('_', ' ')}" if detail else status
 
 
 def _said(detail: str | None, retry_at: float | None, now: float) -> str:

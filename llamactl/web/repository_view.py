@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llamactl.downloads.offers import Offer, RepositoryOffers
+from llamactl.downloads.updates import Update
 from llamactl.hub.remote import SearchHit
+from llamactl.models.dimensions import Dimensions
+from llamactl.models.fit import Load, Machine, estimate
 from llamactl.models.gguf import GGUFHeader, NotGGUF, read_model
 from llamactl.models.selection import Variant
-from llamactl.models.snapshots import CachedModel, cached_model_json
+from llamactl.models.snapshots import CachedModel, FileType, cached_model_json
+from llamactl.web.memory_view import MemoryView, memory_view
 from llamactl.web.texts import ago_text, size_text
 from llamactl.web.views import CachedModelView, cached_model_view
 
@@ -18,6 +23,7 @@ class CachedTagView:
     """A cached tag; ``facts`` are its header's, or ``unreadable`` says why there are none."""
 
     model: CachedModelView
+    memory: MemoryView
     facts: tuple[tuple[str, str], ...]
     chat_template: str
     unreadable: str
@@ -25,13 +31,15 @@ class CachedTagView:
 
 @dataclass(frozen=True)
 class OfferView:
-    """A model that the hub offers under a tag."""
+    """A model that the hub offers under a tag; ``newer``: with other bytes than the cached one."""
 
     tag: str
     reference: str
     size: str
     parts: str
+    memory: MemoryView
     cached: bool
+    newer: bool
 
 
 @dataclass(frozen=True)
@@ -47,31 +55,40 @@ class HitView:
     gated: bool
 
 
-def cached_tag_view(model: CachedModel, now: float) -> CachedTagView:
+@dataclass(frozen=True)
+class UpdateView:
+    """A cached tag of which the hub has newer files."""
+
+    repo: str
+    org: str
+    name: str
+    tag: str
+    reference: str
+    changed: tuple[str, ...]
+
+
+def cached_tag_view(model: CachedModel, load: Load, machine: Machine, now: float) -> CachedTagView:
     """A cached tag with what its GGUF says of itself; a damaged file is said to be one."""
     view = cached_model_view(cached_model_json(model), now)
     try:
         header = read_model([file.path for file in model.files if file.type == "gguf"])
     except (NotGGUF, OSError) as error:
-        return CachedTagView(view, (), "", str(error))
-    return CachedTagView(view, tuple(_facts(header).items()), header.chat_template or "", "")
+        return CachedTagView(view, _memory(model, None, load, machine), (), "", str(error))
+    memory = _memory(model, header.dimensions, load, machine)
+    facts = tuple(_facts(header).items())
+    return CachedTagView(view, memory, facts, header.chat_template or "", "")
 
 
-def offer_views(
-    repo_id: str, variants: Sequence[Variant], cached: Sequence[CachedModel]
-) -> tuple[OfferView, ...]:
+def offer_views(found: RepositoryOffers) -> tuple[OfferView, ...]:
     """What the hub offers, the smallest first."""
-    here = {model.ref.key for model in cached if model.complete}
-    return tuple(
-        OfferView(
-            tag=variant.tag,
-            reference=f"{repo_id}:{variant.tag}",
-            size=size_text(variant.size),
-            parts=_parts(variant),
-            cached=(repo_id, variant.tag.casefold()) in here,
-        )
-        for variant in sorted(variants, key=lambda variant: (variant.size, variant.tag))
-    )
+    by_size = sorted(found.offers, key=lambda offer: (offer.variant.size, offer.variant.tag))
+    return tuple(_offer_view(found, offer) for offer in by_size)
+
+
+def update_view(update: Update) -> UpdateView:
+    org, _, name = update.repo_id.partition("/")
+    reference = f"{update.repo_id}:{update.tag}"
+    return UpdateView(update.repo_id, org, name, update.tag, reference, update.changed)
 
 
 def hit_view(hit: SearchHit, now: float) -> HitView:
@@ -85,6 +102,29 @@ def hit_view(hit: SearchHit, now: float) -> HitView:
         updated=ago_text(hit.updated, now) if hit.updated else "–",
         gated=hit.gated,
     )
+
+
+def _offer_view(found: RepositoryOffers, offer: Offer) -> OfferView:
+    variant = offer.variant
+    return OfferView(
+        tag=variant.tag,
+        reference=f"{found.repo_id}:{variant.tag}",
+        size=size_text(variant.size),
+        parts=_parts(variant),
+        memory=memory_view(offer.need, found.machine),
+        cached=offer.cached,
+        newer=offer.newer,
+    )
+
+
+def _memory(
+    model: CachedModel, dimensions: Dimensions | None, load: Load, machine: Machine
+) -> MemoryView:
+    def size(type_: FileType) -> int:
+        return sum(file.size for file in model.files if file.type == type_)
+
+    need = estimate(dimensions, size("gguf"), load, projector=size("mmproj"))
+    return memory_view(need, machine)
 
 
 def _parts(variant: Variant) -> str:

@@ -16,10 +16,11 @@ from llamactl.errors import InvalidRequest
 from llamactl.web.errors import Problem
 from llamactl.web.instance_views import CallsView, InstancesView, InstanceView, LogView
 from llamactl.web.job_views import JobsView, JobView
+from llamactl.web.memory_view import ContextView
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.instance_fields import InstanceForm
 from llamactl.web.pages.keys import KeyForm, MadeKey
-from llamactl.web.repository_view import CachedTagView, HitView, OfferView
+from llamactl.web.repository_view import CachedTagView, HitView, OfferView, UpdateView
 from llamactl.web.system_view import SystemView
 from llamactl.web.texts import last_lines, plain
 from llamactl.web.views import CachedModelsView, CachedModelView, KeyView
@@ -114,12 +115,15 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
             "models/repository.html",
             {
                 "repo_id": text,
+                "address": f"/models/{text}",
                 "hub_page": f"https://hub.example/{text}",
                 "cached": [filled(CachedTagView, text)],
                 "offers": [filled(OfferView, text)],
+                "context": filled(ContextView, text),
                 "error": error,
             },
         ),
+        ("models/updates.html", {"updates": [filled(UpdateView, text)], "error": error}),
         (
             "models/search.html",
             {"text": text, "hits": [filled(HitView, text)], "error": error},
