@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.web import browser
 from llamactl.web.pages import (
     activity,
+    docs,
     downloads,
     instances,
     keys,
@@ -28,7 +29,7 @@ TABS = (
     ("Instances", "pages.instances.index", ("pages.instances",)),
     ("Activity", "pages.activity.index", ("pages.activity",)),
     ("Keys", "pages.keys.index", ("pages.keys",)),
-    ("System", "pages.system.show", ("pages.system",)),
+    ("System", "pages.system.show", ("pages.system", "pages.docs")),
 )
 TEMPLATE_GLOBALS: dict[str, Callable[..., object]] = {
     "asset": asset_url,
@@ -48,7 +49,7 @@ def blueprints() -> Sequence[Blueprint]:
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)
     pages.app_context_processor(lambda: {"tabs": TABS})
-    for room in (models, repositories, downloads, instances, activity, keys, system):
+    for room in (models, repositories, downloads, instances, activity, keys, system, docs):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
 
