@@ -102,6 +102,11 @@ def services(config: Config, *, transfers: bool) -> Iterator[Services]:
         database.close()
 
 
+def hub_client(config: Config) -> HubClient:
+    """The hub that the configuration names, with its token."""
+    return HubClient(config.hub.endpoint, lambda: current_token(config.hub), config.hub.offline)
+
+
 def model_cache(config: Config, database: Database) -> ModelCache:
     """The caches of this machine, used by no instance."""
     directories = config.llama_cpp

@@ -13,10 +13,12 @@ import click
 
 from llamactl.cli.client import Server
 from llamactl.cli.groups import DefaultGroup
+from llamactl.cli.jobs import MODELS, display_for, follow, open_jobs, reason
 from llamactl.cli.local import (
     DataDirectoryHeld,
     data_directory,
     find_server,
+    hub_client,
     model_cache,
     services,
 )
@@ -25,18 +27,30 @@ from llamactl.cli.output import print_json, say, size_text, table
 from llamactl.config import Config, load_config
 from llamactl.database import Database
 from llamactl.downloads.leftovers import is_about
+from llamactl.downloads.offers import Offers, offers_json
 from llamactl.downloads.states import ACTIVE
-from llamactl.errors import ModelNotFound
+from llamactl.errors import InvalidRequest, LlamactlError, ModelNotFound
+from llamactl.instances.backend import Backend
 from llamactl.models.cache import ModelCache
+from llamactl.models.fit import Load
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
-MODELS = "/backends/llama-cpp/models"
+
+class VerificationFailed(LlamactlError):
+    """A cached file is not what the hub promised."""
+
+    code = "checksum_mismatch"
+
+    @property
+    def details(self) -> str:
+        """One line for each repo."""
+        return self.message
 
 
 @click.group(cls=DefaultGroup)
 def models() -> None:
-    """List and delete cached models; without a command they are listed."""
+    """List, check and delete cached models; without a command they are listed."""
 
 
 @models.command("list")
@@ -76,6 +90,70 @@ def rm(
             else:
                 _delete_here(config, ref.repo_id, tag)
     say(f"{ref if tag else ref.repo_id} is deleted.")
+
+
+@models.command()
+@click.argument("reference", metavar="[ORG/NAME[:TAG]]", required=False)
+@click.option("--repair", is_flag=True, help="Fetch what is damaged again.")
+@json_option
+@server_options
+def verify(
+    reference: str | None,
+    repair: bool,
+    as_json: bool,
+    url: str | None,
+    key: str | None,
+    config_file: Path | None,
+) -> None:
+    """Hash cached models again and compare them with what the hub promised."""
+    wanted = None if reference is None else ModelRef.parse(reference)
+    damaged = []
+    with open_jobs(url, key, config_file) as jobs:
+        orders: list[tuple[str, str | None]]
+        if wanted is None:
+            orders = [(repo, None) for repo in sorted({model["repo"] for model in jobs.models()})]
+        else:
+            orders = [(wanted.repo_id, wanted.tag if ":" in str(reference) else None)]
+        for repo_id, tag in orders:
+            job = follow(jobs, jobs.verify(repo_id, tag, repair), display_for(as_json))
+            if job["status"] != "completed":
+                damaged.append(f"{repo_id}: {reason(job)}")
+            elif not as_json:
+                click.echo(f"{repo_id}{f':{tag}' if tag else ''} is as the hub promised it")
+    if damaged:
+        raise VerificationFailed("\n".join(damaged))
+
+
+@models.command()
+@click.argument("repo_id", metavar="ORG/NAME")
+@click.option("--ctx-size", type=click.IntRange(min=0), default=0, help="For this many tokens.")
+@json_option
+@server_options
+def variants(
+    repo_id: str,
+    ctx_size: int,
+    as_json: bool,
+    url: str | None,
+    key: str | None,
+    config_file: Path | None,
+) -> None:
+    """List the quants that a repo offers, with their sizes and whether they fit this machine."""
+    if ModelRef.parse(repo_id).repo_id != repo_id:
+        raise InvalidRequest("Name the repo alone, as org/name", field="repo")
+    if url is not None:
+        server = find_server(config_file, url, key)
+        found = server.get(f"{MODELS}/variants", repo=repo_id, ctx_size=ctx_size)
+    else:
+        config = load_config(config_file)
+        with _cache_alone(config) as cache:
+            offers = Offers(hub_client(config), cache)
+            machine = Backend(config.llama_cpp).machine()
+            found = offers_json(offers.of(repo_id, Load(ctx_size), machine))
+    if as_json:
+        print_json(found)
+        return
+    heads = ("TAG", "SIZE", "MEMORY", "FITS", "CACHED", "FILES")
+    click.echo(table(heads, [_variant_row(variant) for variant in found["variants"]]))
 
 
 def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
@@ -127,6 +205,20 @@ def _cache_alone(config: Config) -> Iterator[ModelCache]:
             yield model_cache(config, database)
         finally:
             database.close()
+
+
+def _variant_row(variant: Any) -> tuple[object, ...]:
+    fits = {True: "yes", False: "no", None: "?"}[variant["fits"]]
+    if variant["fits"] is False and variant["fits_when_idle"]:
+        fits = "when nothing else runs"
+    return (
+        variant["tag"],
+        size_text(variant["size"]),
+        size_text(variant["memory"]["total"]),
+        fits,
+        "yes" if variant["cached"] else "",
+        len(variant["files"]),
+    )
 
 
 def _row(model: Any) -> tuple[object, ...]:

@@ -1,0 +1,169 @@
+"""Jobs, whoever works on them: this process, or the server that holds the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from llamactl.cli.client import Server
+from llamactl.cli.local import Services, data_directory, find_server, services
+from llamactl.cli.output import say
+from llamactl.cli.progress import ACTIVE, Bar, Display, Events, Job, Lines
+from llamactl.config import load_config
+from llamactl.downloads.snapshots import job_json
+from llamactl.models.reference import ModelRef
+from llamactl.models.snapshots import cached_model_json
+
+MODELS = "/backends/llama-cpp/models"
+
+
+class Jobs(Protocol):
+    """What a command asks of whoever does the work; answers have the REST interface's form."""
+
+    poll_seconds: float
+
+    def models(self) -> list[Job]: ...
+
+    def download(self, ref: ModelRef) -> str:
+        """Queue it; the job's id."""
+
+    def verify(self, repo_id: str, tag: str | None, repair: bool) -> str:
+        """Queue a check; the job's id."""
+
+    def job(self, job_id: str) -> Job: ...
+
+    def interrupt(self, job_id: str) -> str:
+        """Make the state resumable; the sentence that says how it goes on."""
+
+
+class Here:
+    """The queue of this process, with the data directory to itself."""
+
+    poll_seconds = 0.1
+
+    def __init__(self, own: Services) -> None:
+        self._cache = own.cache
+        self._queue = own.downloads
+
+    def models(self) -> list[Job]:
+        return [cached_model_json(model) for model in self._cache.list()]
+
+    def download(self, ref: ModelRef) -> str:
+        job_id = self._queue.submit(ref).job.id
+        for job in (each.job for each in self._queue.jobs()):
+            if job.status in ACTIVE and job.id != job_id:
+                say(f"Goes on meanwhile: {job.repo_id}:{job.tag}, which a server had begun.")
+        return job_id
+
+    def verify(self, repo_id: str, tag: str | None, repair: bool) -> str:
+        return self._queue.verify(repo_id, tag, repair=repair).job.id
+
+    def job(self, job_id: str) -> Job:
+        return job_json(self._queue.job(job_id))
+
+    def interrupt(self, job_id: str) -> str:
+        if self._queue.job(job_id).job.kind == "verify":
+            self._queue.delete(job_id)
+            return "Interrupted; the same command begins anew."
+        # Paused rather than queued: a person stopped it, so no later start takes it up unasked.
+        self._queue.pause(job_id)
+        return "Interrupted; the same command goes on from the bytes that are there."
+
+
+class There:
+    """A running server, which goes on whatever becomes of this command."""
+
+    poll_seconds = 0.5
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def models(self) -> list[Job]:
+        found: list[Job] = self._server.get(MODELS)
+        return found
+
+    def download(self, ref: ModelRef) -> str:
+        return str(self._server.post(f"{MODELS}/download", {"repo": str(ref)})["job_id"])
+
+    def verify(self, repo_id: str, tag: str | None, repair: bool) -> str:
+        mend = "true" if repair else None
+        answer = self._server.post(f"{MODELS}/verify", repo=repo_id, tag=tag, repair=mend)
+        return str(answer["job_id"])
+
+    def job(self, job_id: str) -> Job:
+        job: Job = self._server.get(f"{MODELS}/jobs/{job_id}")
+        return job
+
+    def interrupt(self, job_id: str) -> str:
+        return f"The server at {self._server.url} goes on with it; the same command follows it."
+
+
+@contextlib.contextmanager
+def open_jobs(url: str | None, key: str | None, config_file: Path | None) -> Iterator[Jobs]:
+    """The server that ``url`` names or that holds the data directory, else this process itself.
+
+    Inside, SIGTERM and a closed terminal end the command as Ctrl-C does.
+    """
+    with _interrupted_by_signals(), contextlib.ExitStack() as stack:
+        if url is not None:
+            yield There(find_server(config_file, url, key))
+            return
+        config = load_config(config_file)
+        server = stack.enter_context(data_directory(config))
+        if server is not None:
+            yield There(server)
+        else:
+            yield Here(stack.enter_context(services(config, transfers=True)))
+
+
+def follow(jobs: Jobs, job_id: str, display: Display) -> Job:
+    """Show the job until it has ended; that state of it."""
+    try:
+        while True:
+            job = jobs.job(job_id)
+            display.update(job)
+            if job["status"] not in ACTIVE:
+                return job
+            time.sleep(jobs.poll_seconds)
+    except KeyboardInterrupt:
+        display.close()
+        say(jobs.interrupt(job_id))
+        raise
+    finally:
+        display.close()
+
+
+def display_for(as_json: bool) -> Display:
+    """Events for a program, a bar on a terminal, plain lines elsewhere."""
+    if as_json:
+        return Events()
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def reason(job: Job) -> str:
+    """Why a job that has ended is not completed."""
+    if job["status"] == "paused":
+        return "It was paused; the same command goes on with it."
+    return job["error"] or f"It was {job['status']}."
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP"):
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
