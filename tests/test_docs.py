@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from llamactl.app import create_app
 from llamactl.cli.groups import COMMANDS
+from llamactl.config import Config
+from llamactl.runtime import Runtime
 from llamactl.settings import SETTINGS
 from tests.requirements import require
 
@@ -39,6 +42,14 @@ def test_every_command_has_its_section() -> None:
     text = (ROOT / "docs/cli.md").read_text()
     for name in COMMANDS:
         assert re.search(rf"^## `?llamactl {name}\b", text, re.MULTILINE), name
+
+
+def test_every_route_of_the_management_interface_is_described(config: Config) -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    for rule in create_app(config, Runtime(config)).url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/"):
+            literals = [part for part in rule.rule.split("/") if part and "<" not in part]
+            assert f"/{literals[-1]}" in text, rule.rule
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
