@@ -46,7 +46,7 @@ def memory_view(need: Need, machine: Machine) -> MemoryView:
         parts.append("a cache that its header does not tell")
     else:
         parts.append(f"{size_text(need.cache)} cache")
-        parts.append(f"{size_text(need.compute)} computing")
+        parts.append(f"{size_text(need.compute)} compute")
     if need.projector:
         parts.append(f"{size_text(need.projector)} projector")
     label, tone = _judgement(judge(need, machine))

@@ -119,6 +119,7 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
                 "hub_page": f"https://hub.example/{text}",
                 "cached": [filled(CachedTagView, text)],
                 "offers": [filled(OfferView, text)],
+                "asks": True,
                 "context": filled(ContextView, text),
                 "error": error,
             },

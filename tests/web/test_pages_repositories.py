@@ -53,13 +53,13 @@ def test_the_memory_that_a_cached_model_takes_follows_the_chosen_context(visitor
     assert visitor.field("Context that is to fit").text
     assert "594 kB weights + 4.2 MB cache" in memory_of(page)
     assert "of this machine's memory are free" in page.text
-    page = visitor.press("Reckon", ctx_size="65536")
+    page = visitor.press("Show", ctx_size="65536")
     assert "594 kB weights + 33.6 MB cache" in memory_of(page)
     chosen = [each.text for each in page.all("option") if each.get("selected") is not None]
     assert chosen == ["65,536 tokens"]
     page = visitor.press("Ask the hub")
     assert "33.6 MB cache" in row_of(page, "Q8_0").text, "the choice stays"
-    assert "4.2 MB cache" in row_of(visitor.press("Reckon", ctx_size="8192"), "Q8_0").text
+    assert "4.2 MB cache" in row_of(visitor.press("Show", ctx_size="8192"), "Q8_0").text
 
 
 @pytest.mark.parametrize("typed", ["-1", "many", "1e3", "9" * 40, "²"])

@@ -53,6 +53,8 @@ def show(org: str, name: str) -> Response:
         hub_page=f"{services().config.hub.endpoint}/{repo_id}",
         cached=[cached_tag_view(model, load, machine, now) for model in cached],
         offers=offers,
+        # Without a script a button asks; offline nothing does, unless a person wants to know.
+        asks=not services().config.hub.offline,
         context=context_view(load.ctx_size, machine),
         error=error,
     )
