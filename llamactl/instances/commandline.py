@@ -19,13 +19,17 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Launch:
-    """What only the moment of the start decides: where to listen, which files are meant."""
+    """What only the moment of the start decides: where to listen, which files are meant.
+
+    ``metrics``: whether its own counts are wanted.
+    """
 
     host: str
     port: int
     model: str | None = None
     mmproj: str | None = None
     models_preset: str | None = None
+    metrics: bool = False
 
 
 def arguments(
@@ -43,6 +47,8 @@ def arguments(
         chosen["mmproj"] = launch.mmproj
     if not options.is_router:
         chosen.setdefault("alias", (name,))
+        if launch.metrics:
+            chosen.setdefault("metrics", True)
     words: list[str] = []
     for key, value in chosen.items():
         found = lookup(key)

@@ -46,9 +46,10 @@ _CHOSEN = {
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM; 1 if the model cannot be loaded, 2 for flags that cannot be honoured."""
     words = sys.argv[1:] if argv is None else argv
-    if {"--version", "-h", "--help", "--usage"} & set(words):
-        sys.stdout.write((_version() if "--version" in words else _help()) + "\n")
-        return 0
+    for flag, told in _TOLD.items():
+        if flag in words:
+            sys.stdout.write(told() + "\n")
+            return 0
     try:
         params = _params(read_settings(words))
         server = _start(params)
@@ -156,6 +157,23 @@ def _help() -> str:
     lines += [f"{flag:<28} {target}" for flag, target in documented()]
     lines += ["", "Short forms and other names are llama-server's own.", HOW_TO_INSTALL]
     return "\n".join(lines)
+
+
+def _devices() -> str:
+    import xllamacpp
+
+    devices = xllamacpp.get_device_info()
+    lines = [f"  {each['name']}: {each['description']}" for each in devices]
+    return "\n".join(["Available devices:", *lines])
+
+
+_TOLD = {
+    "--version": _version,
+    "--help": _help,
+    "-h": _help,
+    "--usage": _help,
+    "--list-devices": _devices,
+}
 
 
 def _report(text: str) -> None:

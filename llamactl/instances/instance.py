@@ -46,6 +46,8 @@ class Instance:
         self.last_used_at: float | None = None
         #: While it stops: it is to start again afterwards.
         self.again = False
+        #: It was stopped for another reason than the end of the server.
+        self.stays_down = False
         #: How often a person stopped it, so that those who wait notice.
         self.stops = 0
         #: Whom it stops for, and whose end it waits for.
@@ -87,17 +89,31 @@ class Instance:
             victim.stop()
         self.apply("start", exit_code=None, error=None, hint="", log_lines=(), restarts=restarts)
         self.health = "loading"
-        self.again = False
+        self.again = self.stays_down = False
         if self._owner is None:
-            self._owner = Owner(self)
-            name = f"instance-{self.name}"
-            self._thread = threading.Thread(target=self._owner.work, name=name, daemon=True)
-            self._thread.start()
+            self._start_owner()
         self.ring()
+
+    def _start_owner(self) -> None:
+        try:
+            owner = Owner(self)
+        except OSError as error:
+            self.give_up(StartFailed(f"the server can open no more files: {error.strerror}"))
+            return
+        thread = threading.Thread(target=owner.work, name=f"instance-{self.name}", daemon=True)
+        self._owner, self._thread = owner, thread
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._owner = self._thread = None
+            owner.bell.close()
+            self.give_up(StartFailed(f"the server can start no more threads: {error}"))
 
     def stop(self, *, again: bool = False) -> None:
         """Go towards ``stopped``; with ``again``, to ``starting`` afterwards."""
         self.again = again and self.successor is None
+        if not self.again and not self.shared.stopping:
+            self.stays_down = True
         if self.status in ("starting", "running"):
             self.apply("stop")
         elif self.status in ("restarting", "failed"):

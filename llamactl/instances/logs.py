@@ -39,6 +39,7 @@ class InstanceLog:
         self._changed = threading.Condition()
         self._ring = bytearray()
         self._written = 0
+        self._report_from = 0
         self._fd = -1
         self._size = 0
         self._checked_at = 0.0
@@ -61,16 +62,17 @@ class InstanceLog:
             self._changed.notify_all()
 
     def last_lines(self, count: int, *, longest: int = 2000) -> tuple[str, ...]:
-        """The last lines of this life of the server, for a report; long ones are cut."""
+        """The last lines since ``begin_report``; long ones are cut."""
         with self._changed:
-            recent = bytes(self._ring[-64 * 1024 :])
+            size = min(self._written - self._report_from, len(self._ring), 64 * 1024)
+            recent = bytes(self._ring[len(self._ring) - size :])
         lines = recent.decode("utf-8", "replace").splitlines()[-count:]
         return tuple(line[:longest] for line in lines)
 
-    def clear_ring(self) -> None:
-        """Forget what earlier processes wrote, so that a report is about the present one."""
+    def begin_report(self) -> None:
+        """What was written before belongs to an earlier process, and into no report any more."""
         with self._changed:
-            self._ring.clear()
+            self._report_from = self._written
 
     def tail(self, lines: int | None) -> bytes:
         """The last ``lines`` lines from the files, all that a bounded look back finds for None."""
@@ -91,6 +93,11 @@ class InstanceLog:
         """
         with self._changed:
             position = self._written
+        return self._follow_from(position, gone, pause)
+
+    def _follow_from(
+        self, position: int, gone: Callable[[], bool], pause: float
+    ) -> Iterator[bytes]:
         while not self._closed and not gone():
             with self._changed:
                 if self._written == position:
@@ -100,12 +107,16 @@ class InstanceLog:
                 position = self._written
             yield block
 
-    def close(self) -> None:
-        """Close the file and end those who follow."""
+    def end_followers(self) -> None:
+        """End those who follow, now and later."""
         with self._changed:
             self._closed = True
-            self._close_file()
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Close the file and end those who follow."""
+        self.end_followers()
+        self.release()
 
     def delete(self) -> None:
         """Close, and remove every file of this log."""

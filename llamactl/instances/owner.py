@@ -73,6 +73,8 @@ class Owner:
         """One process from its beginning to its end."""
         reason = None
         try:
+            if not self._is("starting"):
+                return
             run.launch()
             self._await_ready(run)
             self._serve(run)
@@ -162,7 +164,7 @@ class Owner:
     def _stopped(self, run: Run | None) -> None:
         """Its process is gone because that was asked for, so that no exit code is an error."""
         instance = self._instance
-        if not instance.again and not self._shared.stopping:
+        if instance.stays_down:
             self._unwanted()
         with self._shared.lock:
             code = run.exit_code if run else None
@@ -206,6 +208,8 @@ class Owner:
         with self._shared.lock:
             if instance.status == "restarting":
                 instance.begin(restarts=restarts)
+        if instance.stays_down:
+            self._unwanted()
 
     def _could_not(self, error: Exception) -> None:
         """Nothing could be started, or something broke on the way."""

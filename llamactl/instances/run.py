@@ -61,8 +61,8 @@ class Run:
         options = self.instance.options
         token = current_token(shared.config.hub) if options.wants_hub else None
         environment = child_environment(os.environ, shared.config, options, self.key, token)
-        log.clear_ring()
         log.write(f"--- llamactl starts: {commandline.shown(self.argv)}\n".encode())
+        log.begin_report()
         mark = shared.mark_prefix + self.run_id
         record = RunRecord(
             self.run_id, self.instance.name, None, None, processes.boot_id(), self.port, time.time()
@@ -75,7 +75,11 @@ class Run:
         self._process = process
         self._progress = (log.written, time.monotonic())
         shared.watcher.watch(process, log, self._on_end)
-        shared.store.identify(self.run_id, process.pid, processes.start_ticks(process.pid))
+        try:
+            shared.store.identify(self.run_id, process.pid, processes.start_ticks(process.pid))
+        except sqlite3.Error as error:
+            # Its mark finds it all the same.
+            logger.warning("%s: %s", self.instance.name, error)
 
     def forget(self) -> None:
         """Give back the port and the record. Ends the process, should it still be there."""
@@ -130,7 +134,12 @@ def make_run(instance: Instance, avoid_ports: Sequence[int]) -> Run:
     preset = _write_preset(instance) if options.preset_ini else None
     port = shared.ports.reserve(avoid_ports)
     launch = commandline.Launch(
-        HOST, port, _text(files.model), _text(files.mmproj), models_preset=_text(preset)
+        HOST,
+        port,
+        _text(files.model),
+        _text(files.mmproj),
+        models_preset=_text(preset),
+        metrics=shared.config.server.accel is not None,
     )
     words = commandline.arguments(options, instance.name, launch, expand)
     try:

@@ -111,6 +111,7 @@ class Supervisor:
             for instance in self._instances.values():
                 if not instance.at_rest:
                     instance.stop()
+                instance.log.end_followers()
                 instance.changed.notify_all()
 
     def join(self, timeout: float) -> bool:

@@ -44,6 +44,27 @@ def test_what_was_idle_or_has_failed_stays_down(make_stage: StageFactory) -> Non
     assert {each.status for each in second.supervisor.instances()} == {"stopped"}
 
 
+def test_what_a_person_stopped_while_it_paused_stays_down(make_stage: StageFactory) -> None:
+    first = make_stage(longest_backoff=3600)
+    first.create(**first.fake("--fake-exit-after", "0"), restart_delay=3600)
+    first.supervisor.start_instance("one")
+    first.until("restarting")
+    first.supervisor.stop_instance("one", wait=PATIENCE)
+    eventually(lambda: not first.database.read("SELECT * FROM instances WHERE wanted"))
+    assert first.stop()
+
+
+def test_what_paused_before_a_restart_runs_again_after_the_servers_end(
+    make_stage: StageFactory,
+) -> None:
+    first = make_stage(longest_backoff=3600)
+    first.create(**first.fake("--fake-exit-after", "0"), restart_delay=3600)
+    first.supervisor.start_instance("one")
+    first.until("restarting")
+    assert first.stop()
+    assert first.database.read("SELECT * FROM instances WHERE wanted")
+
+
 def test_two_are_loaded_at_once_after_the_server_came_up(make_stage: StageFactory) -> None:
     first = make_stage()
     names = [f"i{number}" for number in range(5)]
