@@ -59,7 +59,7 @@ def rows(size: int) -> list[Row]:
         Row(
             "paced",
             "20 MB/s per connection",
-            size // 4,
+            size,
             ("aria2c", "curl"),
             {"curl": 1 / 7.5},
             throttle=20 * MB,

@@ -111,7 +111,7 @@ class DownloadQueue:
     def verify(self, repo_id: str, tag: str | None = None, *, repair: bool) -> JobSnapshot:
         """Queue a check of cached models against their digests; with ``repair`` they are mended.
 
-        An active check of the same is that job. Raises ``ModelNotFound`` when nothing is cached.
+        An active check of the same is that job, and a paused one goes on. Raises ``ModelNotFound`` when nothing is cached.
         """
         order = Order(repo_id, tag, repair)
         if not any(order.covers(model) for model in self._cache.list()):
@@ -121,6 +121,8 @@ class DownloadQueue:
             for entry in self._table.active():
                 job = entry.job
                 if job.kind == "verify" and Order.from_json(job.repo_id, job.plan or "") == order:
+                    if job.status == "paused":
+                        self._requeue(entry, "resume")
                     return entry.snapshot()
             entry = self._table.add("verify", repo_id, tag or "", plan=order.to_json())
             self._fill()

@@ -31,7 +31,7 @@ from llamactl.errors import (
 
 log = logging.getLogger(__name__)
 
-_TICK = 0.1
+_TICK = 0.05
 #: A worker that is still in a name lookup or a connect is left to end by itself; it finds its line
 #: and its partial closed.
 _WORKER_LIMIT = 0.3

@@ -11,10 +11,13 @@ A server that is overloaded gets half as many, and after a quiet time twice as m
 from __future__ import annotations
 
 _NARROW = 2
-#: Seconds over which figures are compared.
+#: Seconds over which figures are taken: to see whether workers are busy, and to compare.
+_GLANCE = 0.1
 _WINDOW = 0.2
 #: Without a byte for so long the way is long, and the line is not what is waited for.
 _LONG_WAY = 0.1
+#: A look that comes this much too early is early enough.
+_EARLY = 0.01
 #: Share of a core from which the workers count as busy.
 _BUSY = 0.4
 #: What twice as many connections must bring to be kept.
@@ -65,7 +68,8 @@ class Width:
             self._window = now, fetched, busy
             return
         began, had, was_busy = self._window
-        if now - began >= _WINDOW:
+        glance = self._before is None and not self._next_trial
+        if now - began >= (_GLANCE if glance else _WINDOW) - _EARLY:
             self._window = now, fetched, busy
             self._judge(now, (fetched - had) / (now - began), (busy - was_busy) / (now - began))
 
