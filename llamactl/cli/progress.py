@@ -147,7 +147,7 @@ def bar_lines(job: Job, width: int, *, fancy: bool = True, colour: bool = False)
         for file in files[:_SHOWN_AT_ONCE]
         if several
     ]
-    model = f"{job['repo']}:{job['tag']}".rstrip(":")
+    model = f"{job['repo']}:{job['tag'] or ''}".rstrip(":")
     label = "all files" if several else plain(files[0]["name"] if files else model)
     rows.append(Row(label, progress["bytes_downloaded"], progress["total_bytes"], _pace(job)))
     return _laid_out(rows, width - 1, fancy, colour)
