@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports bench wheel docs clean
+.PHONY: help run test check lint types imports storm bench wheel docs clean
 
 help:  ## say what can be made
 	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ types: $(STAMPS)/test
 
 imports: $(STAMPS)/test
 	$(BIN)/lint-imports
+
+storm: $(STAMPS)/test  ## random faults and kills for some twenty minutes, instead of the suite's few seconds
+	@LLAMACTL_TEST_STORM=200 LLAMACTL_TEST_STORM_SECONDS=600 \
+	  $(BIN)/python -m pytest tests/downloads/test_storm.py tests/instances/test_storm.py \
+	  -o timeout=3600 $(ARGS)
 
 bench: $(STAMPS)/test  ## measure llamactl beside its peers
 	@$(BIN)/python -m benchmarks.startup

@@ -73,7 +73,7 @@ def anchors(page: Path) -> set[str]:
 def test_make_help_lists_every_target_that_a_person_calls() -> None:
     told = subprocess.run([require("make"), "help"], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0
-    for target in ("run", "test", "check", "bench", "wheel", "docs", "clean"):
+    for target in ("run", "test", "check", "storm", "bench", "wheel", "docs", "clean"):
         assert f"make {target} " in told.stdout
 
 
