@@ -76,6 +76,11 @@ class Instance:
     def at_rest(self) -> bool:
         return self.life.status in AT_REST
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it counts among those that run; one that stops for another does not any more."""
+        return not self.at_rest and self.successor is None
+
     def apply(self, event: Event, **changes: Any) -> None:
         """Take one transition of the table, and tell everybody who waits."""
         self.life = self.life.after(event, **changes)

@@ -47,7 +47,7 @@ def expand(path: str) -> str:
 def find_files(options: Options, resolve_model: ResolveModel) -> ModelFiles:
     """The files of these options; ``StartFailed`` naming the one that cannot be loaded."""
     model, mmproj = _locate(options, resolve_model)
-    files = [*(_shards(model) if model else ()), *([mmproj] if mmproj else [])]
+    files = [*(shards_of(model) if model else ()), *([mmproj] if mmproj else [])]
     for path in files:
         _check_gguf(path)
     extra = [Path(expand(path)) for path in _other_paths(options)]
@@ -73,7 +73,7 @@ def _locate(options: Options, resolve_model: ResolveModel) -> tuple[Path | None,
     return resolved.path, mmproj
 
 
-def _shards(model: Path) -> Iterator[Path]:
+def shards_of(model: Path) -> Iterator[Path]:
     """Every file of the set that ``model`` is the first one of."""
     found = _SHARD.fullmatch(model.name)
     if not found or int(found["number"]) != 1:

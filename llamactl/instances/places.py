@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from llamactl.errors import MaxInstancesReached, ShuttingDown
@@ -23,7 +23,7 @@ RESTORED_AT_ONCE = 2
 class Places:
     """The queue for places. Requests are served in the order in which they came."""
 
-    def __init__(self, shared: Shared, instances: Callable[[], Collection[Instance]]) -> None:
+    def __init__(self, shared: Shared, instances: Iterable[Instance]) -> None:
         self._shared = shared
         self._instances = instances
         self._queue: dict[Instance, Reason] = {}
@@ -67,7 +67,7 @@ class Places:
 
     def decision(self, instance: Instance) -> Decision:
         """What a start of it now would mean; nothing is done."""
-        taken = [_place(each) for each in self._instances() if _has_place(each)]
+        taken = [_place(each) for each in self._instances if each.has_place]
         return decide(instance.options.group, taken, self._limits)
 
     @property
@@ -137,15 +137,11 @@ class Places:
 
     def _begin(self, instance: Instance, decision: Decision) -> None:
         self.drop(instance)
-        every = {each.name: each for each in self._instances()}
+        every = {each.name: each for each in self._instances}
         victim = every[decision.evict] if decision.evict else None
         if victim is not None:
             logger.info("%s stops to make room for %s", victim.name, instance.name)
         instance.begin(victim)
-
-
-def _has_place(instance: Instance) -> bool:
-    return not instance.at_rest and instance.successor is None
 
 
 def _place(instance: Instance) -> Place:

@@ -7,35 +7,28 @@ it if need be and keeps it from being stopped for idleness or for another one.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from llamactl.config import Config
 from llamactl.database import Database
-from llamactl.errors import (
-    InstanceExists,
-    InstanceNotFound,
-    InstanceRunning,
-    InvalidRequest,
-    LlamactlError,
-    MaxInstancesReached,
-    StartTimeout,
-)
+from llamactl.errors import StartTimeout
+from llamactl.instances.admission import Decision
 from llamactl.instances.backend import Backend, BackendInfo
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
-from llamactl.instances.options import Options, check_name
+from llamactl.instances.options import Options
 from llamactl.instances.places import Places
+from llamactl.instances.plan import StartPlan, make_plan
 from llamactl.instances.ports import Ports
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
-from llamactl.instances.run import preset_path
+from llamactl.instances.registry import Registry
 from llamactl.instances.shared import Shared, Timing
 from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.spawner import LocalSpawner, Spawner
-from llamactl.instances.store import InstanceStore, StoredInstance
+from llamactl.instances.store import InstanceStore
 from llamactl.instances.usage import users_of
 from llamactl.instances.watcher import Watcher
 from llamactl.models.fit import Machine
@@ -43,9 +36,6 @@ from llamactl.models.fit import Machine
 __all__ = ["ResolvedModel", "Supervisor", "Timing"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds for the thread of an instance at rest to end.
-_ACKNOWLEDGE = 10.0
 
 
 class Supervisor:
@@ -73,10 +63,8 @@ class Supervisor:
             timing=timing or Timing(),
             mark_prefix=mark_prefix(config.data_dir),
         )
-        self._instances: dict[str, Instance] = {}
-        #: One at a time creates, changes or deletes: the database is written without the lock.
-        self._registry = threading.Lock()
-        self._places = Places(self._shared, self._instances.values)
+        self._registry = Registry(self._shared)
+        self._places = Places(self._shared, self._registry)
         self._leases = Leases(self._shared, self._places)
         self._shared.admit = self._places.admit
         self._started = False
@@ -90,13 +78,10 @@ class Supervisor:
         self._started = True
         if warning := shared.backend.warning():
             logger.warning("%s", warning)
-        stored = shared.store.all()
+        wanted = self._registry.load()
         with shared.lock:
-            for row in stored:
-                self._instances[row.name] = self._restored(row)
-            for row in stored:
-                if row.wanted:
-                    self._places.queue(self._instances[row.name], "restore")
+            for instance in wanted:
+                self._places.queue(instance, "restore")
             self._places.admit()
 
     def request_stop(self, *, hurry: bool = False) -> None:
@@ -108,7 +93,7 @@ class Supervisor:
             self._shared.stopping = True
             self._shared.hurry = self._shared.hurry or hurry
             self._places.clear()
-            for instance in self._instances.values():
+            for instance in self._registry:
                 if not instance.at_rest:
                     instance.stop()
                 instance.log.end_followers()
@@ -120,7 +105,7 @@ class Supervisor:
             return True
         deadline = time.monotonic() + timeout
         with self._shared.lock:
-            instances = list(self._instances.values())
+            instances = list(self._registry)
         done = self._join_all(instances, deadline - min(2.0, timeout / 2))
         if not done:
             with self._shared.lock:
@@ -139,59 +124,28 @@ class Supervisor:
     def instances(self) -> list[InstanceSnapshot]:
         """All of them, oldest first."""
         with self._shared.lock:
-            return [instance.snapshot() for instance in self._instances.values()]
+            return [instance.snapshot() for instance in self._registry]
 
     def get(self, name: str) -> InstanceSnapshot:
         """One of them; ``InstanceNotFound``."""
         with self._shared.lock:
-            return self._find(name).snapshot()
+            return self._registry.find(name).snapshot()
 
     def create(self, name: str, options: Options) -> InstanceSnapshot:
         """A new instance, stopped; ``InstanceExists``, ``InvalidInstanceName``, ``Conflict``."""
-        check_name(name)
-        with self._registry:
-            self._check_new(name, options)
-            created = time.time()
-            number = self._shared.store.add(name, options.to_json(), created)
-            with self._shared.lock:
-                instance = Instance(self._shared, number, name, options, created)
-                self._instances[name] = instance
-                self._shared.changes += 1
-                return instance.snapshot()
+        instance = self._registry.create(name, options)
+        with self._shared.lock:
+            return instance.snapshot()
 
     def update(self, name: str, options: Options) -> InstanceSnapshot:
         """Replace its options; one that runs is restarted with them."""
-        with self._registry:
-            with self._shared.lock:
-                instance = self._find(name)
-                self._check_aliases(name, options)
-            self._shared.store.update(name, options.to_json())
-            with self._shared.lock:
-                instance.options = options
-                instance.unusable = ""
-                self._shared.changes += 1
-                if instance.status in ("starting", "running"):
-                    instance.stop(again=True)
-                instance.ring()
-                return instance.snapshot()
+        instance = self._registry.update(name, options)
+        with self._shared.lock:
+            return instance.snapshot()
 
     def delete(self, name: str) -> None:
         """Remove it with its logs; ``InstanceRunning`` unless it is stopped or failed."""
-        with self._registry:
-            with self._shared.lock:
-                instance = self._find(name)
-                if not instance.at_rest:
-                    raise InstanceRunning(f"{name} is {instance.status}", hint="Stop it first.")
-                # From here on nobody finds it, so that nobody starts it.
-                del self._instances[name]
-                self._places.drop(instance)
-                instance.deleted = True
-                instance.changed.notify_all()
-                self._shared.changes += 1
-            instance.join(_ACKNOWLEDGE)
-            self._shared.store.remove(name)
-            instance.log.delete()
-            preset_path(self._config, name).unlink(missing_ok=True)
+        self._registry.delete(name, self._places.drop)
 
     def start_instance(self, name: str, wait: float | None = None) -> InstanceSnapshot:
         """Start it, or leave it running. With ``wait`` (seconds) return when it is there.
@@ -200,14 +154,14 @@ class Supervisor:
         ``StartFailed`` with the reason, or ``StartTimeout``.
         """
         with self._shared.lock:
-            instance = self._find(name)
+            instance = self._registry.find(name)
             self._places.start_now(instance)
             return self._wait_until_up(instance, wait)
 
     def stop_instance(self, name: str, wait: float | None = None) -> InstanceSnapshot:
         """Stop it, or leave it stopped. With ``wait`` (seconds) return when it is down."""
         with self._shared.lock:
-            instance = self._find(name)
+            instance = self._registry.find(name)
             self._places.drop(instance)
             instance.stops += 1
             instance.stop()
@@ -218,7 +172,7 @@ class Supervisor:
     def restart_instance(self, name: str, wait: float | None = None) -> InstanceSnapshot:
         """Stop it if it runs, and start it."""
         with self._shared.lock:
-            instance = self._find(name)
+            instance = self._registry.find(name)
             if instance.status in ("starting", "running"):
                 instance.stop(again=True)
             else:
@@ -237,10 +191,7 @@ class Supervisor:
     def resolve_name(self, model: str) -> InstanceSnapshot | None:
         """The instance of that name, else the one with that alias."""
         with self._shared.lock:
-            found = self._instances.get(model)
-            if found is None:
-                every = self._instances.values()
-                found = next((each for each in every if model in each.options.aliases), None)
+            found = self._registry.resolve(model)
             return found.snapshot() if found else None
 
     def lease(
@@ -259,18 +210,24 @@ class Supervisor:
         """
         seconds = self._config.instances.on_demand_start_timeout if timeout is None else timeout
         with self._shared.lock:
-            instance = self._find(name)
+            instance = self._registry.find(name)
         return self._leases.take(instance, seconds, cancelled)
 
     def users_of(self, paths: Sequence[Path]) -> list[str]:
         """The names of instances, neither stopped nor failed, that use one of these files."""
         with self._shared.lock:
             alive = [
-                (each.name, each.options, each.files)
-                for each in self._instances.values()
-                if not each.at_rest
+                (each.name, each.options, each.files) for each in self._registry if not each.at_rest
             ]
         return users_of(paths, alive, self._shared.resolve_model)
+
+    def plan(self, name: str) -> StartPlan:
+        """What a start of it would do now; nothing is done."""
+        with self._shared.lock:
+            instance = self._registry.find(name)
+            decision = Decision(True) if instance.has_place else self._places.decision(instance)
+            options = instance.options
+        return make_plan(options, self._shared.resolve_model, self.machine(), decision)
 
     def backend(self) -> BackendInfo:
         """The llama.cpp that would run now."""
@@ -288,50 +245,9 @@ class Supervisor:
         """A number that changes whenever anything about any instance does."""
         return self._shared.changes
 
-    def _find(self, name: str) -> Instance:
-        found = self._instances.get(name)
-        if found is None:
-            raise InstanceNotFound(f"there is no instance {name[:60]!r}")
-        return found
-
     def _log_of(self, name: str) -> Instance:
         with self._shared.lock:
-            return self._find(name)
-
-    def _restored(self, row: StoredInstance) -> Instance:
-        """An instance from the database; listed also when its options cannot be read any more."""
-        unusable, options = "", Options()
-        try:
-            options = Options.parse(row.options, self._config)
-        except LlamactlError as error:
-            unusable = f"its stored options cannot be used: {error.message}"
-            logger.error("%s: %s", row.name, unusable)
-        instance = Instance(self._shared, row.id, row.name, options, row.created_at)
-        instance.unusable = unusable
-        return instance
-
-    def _check_new(self, name: str, options: Options) -> None:
-        limit = self._config.instances.max_instances
-        with self._shared.lock:
-            if name in self._instances:
-                raise InstanceExists(f"there is already an instance {name}")
-            if 0 <= limit <= len(self._instances):
-                raise MaxInstancesReached(
-                    f"there are already {len(self._instances)} instances",
-                    hint="Delete one, or raise instances.max_instances.",
-                )
-            self._check_aliases(name, options)
-
-    def _check_aliases(self, name: str, options: Options) -> None:
-        for alias in options.aliases:
-            for other in self._instances.values():
-                if other.name != name and (alias == other.name or alias in other.options.aliases):
-                    raise InvalidRequest(
-                        f"the alias {alias} belongs to the instance {other.name}", field="aliases"
-                    )
-        for other in self._instances.values():
-            if other.name != name and name in other.options.aliases:
-                raise InvalidRequest(f"{name} is an alias of the instance {other.name}")
+            return self._registry.find(name)
 
     def _wait_until_up(self, instance: Instance, wait: float | None) -> InstanceSnapshot:
         if wait is None:

@@ -195,6 +195,13 @@ def test_a_long_answer_does_not_hold_up_its_end(embedded: Stage, model: Path) ->
     assert stopped.exit_code == 0
 
 
+def handles(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal; while it loads it has none."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
 def test_it_ends_cleanly_at_sigterm_also_when_run_by_hand(model: Path) -> None:
     argv = [*embedded_command(), "-m", str(model), "-c", "512", "--port", "20495"]
     environment = {**os.environ, "LLAMA_API_KEY": "k"}
@@ -202,6 +209,7 @@ def test_it_ends_cleanly_at_sigterm_also_when_run_by_hand(model: Path) -> None:
     try:
         probe = Probe("127.0.0.1", 20495, Secret("k"))
         eventually(lambda: probe.readiness(5) == "ready")
+        eventually(lambda: handles(process.pid, signal.SIGTERM))
         process.terminate()
         assert process.wait(PATIENCE) == 0
     finally:

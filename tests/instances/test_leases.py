@@ -161,7 +161,7 @@ def test_after_the_pause_a_request_tries_again(make_stage: StageFactory) -> None
     stage.create(**stage.fake("--fake-fail", "gone"), auto_restart=False, restart_delay=0)
     with pytest.raises(StartFailed):
         stage.supervisor.lease("one")
-    stage.supervisor._instances["one"].retry_at = 0.0
+    stage.supervisor._registry.find("one").retry_at = 0.0
     stage.supervisor.update("one", stage.options())
     stage.supervisor.lease("one").release()
 
@@ -236,7 +236,7 @@ def test_a_request_that_is_served_is_never_idle(stage: Stage) -> None:
 
 def test_an_idle_timeout_of_nothing_is_never(stage: Stage) -> None:
     stage.run(idle_timeout=0)
-    instance = stage.supervisor._instances["one"]
+    instance = stage.supervisor._registry.find("one")
     assert instance.idle_at(time.monotonic()) == float("inf")
 
 
@@ -306,7 +306,7 @@ def test_those_who_wait_are_served_in_their_order(make_stage: StageFactory) -> N
     with ThreadPoolExecutor(4) as pool:
         for name in ("c", "b", "d"):
             pool.submit(use, name)
-            instance = stage.supervisor._instances[name]
+            instance = stage.supervisor._registry.find(name)
             eventually(lambda: stage.supervisor._places.queued(instance))  # noqa: B023 - at once
         held.release()
     assert order == ["c", "b", "d"]
