@@ -111,7 +111,8 @@ class DownloadQueue:
     def verify(self, repo_id: str, tag: str | None = None, *, repair: bool) -> JobSnapshot:
         """Queue a check of cached models against their digests; with ``repair`` they are mended.
 
-        An active check of the same is that job, and a paused one goes on. Raises ``ModelNotFound`` when nothing is cached.
+        An active check of the same is that job, and a paused one goes on. Raises
+        ``ModelNotFound`` when nothing is cached.
         """
         order = Order(repo_id, tag, repair)
         if not any(order.covers(model) for model in self._cache.list()):

@@ -98,6 +98,10 @@ class ModelCache:
         """Forget that these files were found right: ``has`` hashes them anew."""
         self._verified.forget([str(path) for path in paths])
 
+    def confirm(self, path: Path, oid: str) -> None:
+        """Remember that this file was hashed just now, and that ``oid`` is its digest."""
+        self._verified.record([path], oid)
+
     def check_collision(self, repo_id: str, filenames: Iterable[str] = ()) -> None:
         """Raises ``NameCollision`` when a flat name would mean files of two repositories.
 

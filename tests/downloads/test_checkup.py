@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.errors import ModelNotFound
+from llamactl.models import digest
 from llamactl.models.reference import ModelRef
 from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site
-from tests.downloads.waiting import LONG
+from tests.downloads.waiting import LONG, eventually
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 NAMES = [f"set-Q4_K_M-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
@@ -138,3 +143,86 @@ def test_a_check_can_be_cancelled_and_a_queued_one_survives_a_restart(
     assert site.queue.wait(waiting.job.id, LONG).job.status == "completed"
     later = site.queue.verify(REPO, repair=False)
     site.queue.delete(later.job.id)
+
+
+def test_a_check_that_runs_is_cancelled_paused_and_taken_up_again(site: Site) -> None:
+    site.start()
+    with_large_file(site, 64 << 30)
+    running = site.queue.verify("org/large", repair=False).job.id
+    eventually(lambda: site.queue.job(running).progress.bytes_downloaded, lambda count: count > 0)
+    site.queue.pause(running)
+    paused = site.queue.job(running)
+    assert paused.job.status == "paused"
+    assert 0 < paused.progress.bytes_downloaded < 64 << 30
+    assert site.queue.verify("org/large", repair=False).job.id == running
+    eventually(lambda: site.queue.job(running).job.status, lambda status: status == "downloading")
+    site.queue.delete(running)
+    assert site.queue.job(running).job.status == "cancelled"
+
+
+def with_large_file(site: Site, size: int) -> None:
+    """A model of zeros that takes a minute to hash and no room on the disk."""
+    oid = "0" * 64
+    folder = site.root / "models--org--large"
+    for path in (folder / "blobs" / oid, folder / "refs/main", folder / "snapshots/c/m-F16.gguf"):
+        path.parent.mkdir(parents=True)
+    commit = "c" * 40
+    (folder / "snapshots/c").rename(folder / "snapshots" / commit)
+    with (folder / "blobs" / oid).open("wb") as blob:
+        blob.truncate(size)
+    (folder / "snapshots" / commit / "m-F16.gguf").symlink_to(f"../../blobs/{oid}")
+    (folder / "refs/main").write_text(commit)
+
+
+def as_older_llama_cpp_left_it(site: Site, content: bytes) -> Path:
+    """The model in the flat cache alone, with no word of its digest."""
+    site.start()
+    path = site.cache.flat.path(REPO, FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    manifest = {"ggufFile": {"rfilename": FILE, "size": len(content)}}
+    site.cache.flat.manifest_path(ModelRef(REPO, "Q4_K_M")).write_text(json.dumps(manifest))
+    return path
+
+
+def test_a_file_without_a_recorded_digest_is_compared_with_the_hubs(site: Site) -> None:
+    as_older_llama_cpp_left_it(site, PAYLOAD)
+    assert site.cache.list()[0].files[0].sha256 is None
+    assert verify(site, REPO).job.status == "completed"
+    assert site.cache.list()[0].files[0].sha256 == hashlib.sha256(PAYLOAD).hexdigest()
+
+
+def test_its_damage_is_found_and_mended(site: Site) -> None:
+    path = as_older_llama_cpp_left_it(site, PAYLOAD)
+    spoil(path)
+    assert verify(site, REPO).job.error_code == "checksum_mismatch"
+    assert verify(site, REPO, repair=True).job.status == "completed"
+    assert path.read_bytes() == PAYLOAD
+
+
+def test_a_file_that_nothing_can_be_compared_with_is_not_called_sound(
+    site: Site, hub: FakeHub
+) -> None:
+    as_older_llama_cpp_left_it(site, PAYLOAD[:-1])
+    job = verify(site, REPO)
+    assert (job.job.status, job.job.error_code) == ("failed", "no_digest")
+    assert FILE in (job.job.error or "")
+    del hub.routes.repos[REPO]
+    assert verify(site, REPO).job.error_code == "no_digest"
+
+
+def test_a_file_that_cannot_be_read_is_damaged(
+    site: Site, cached_set: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = site.cache.flat.path(SET.repo_id, NAMES[1])
+    matches = digest.matches
+
+    def unreadable(path: Path, oid: str, **how: Any) -> bool:
+        if path == lost:
+            raise OSError(errno.EIO, "Input/output error")
+        return matches(path, oid, **how)
+
+    monkeypatch.setattr(digest, "matches", unreadable)
+    job = verify(site, SET.repo_id)
+    assert (job.job.status, job.job.error_code) == ("failed", "checksum_mismatch")
+    assert NAMES[1] in (job.job.error or "")
