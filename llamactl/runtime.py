@@ -80,6 +80,7 @@ class Runtime:
             time.sleep(0.1)
         self.database.open()
         self.keys.start()
+        self.gateway.start()
         self.supervisor.start()
         self.downloads.start()
         self.started_at = time.time()

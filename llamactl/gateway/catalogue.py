@@ -9,19 +9,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llamactl.access.principal import Principal
-from llamactl.errors import UpstreamGone
-from llamactl.gateway.client import Client
-from llamactl.gateway.exchange import Exchange
+from llamactl.gateway.asking import ask
 from llamactl.gateway.routing import MAXIMUM_NAME
 
 if TYPE_CHECKING:
     from llamactl.instances.snapshot import InstanceSnapshot
     from llamactl.instances.supervisor import Supervisor
 
-#: Seconds that a router may take to tell, and for which what it told holds.
-ASK_SECONDS = 2.0
+#: Seconds for which what a router told holds.
 KEEP_SECONDS = 10.0
-_LARGEST_LIST = 4 << 20
 
 
 class Catalogue:
@@ -57,8 +53,6 @@ class Catalogue:
             at, models = self._told.get(instance.id, (-KEEP_SECONDS, ()))
         if time.monotonic() - at < KEEP_SECONDS:
             return models
-        # Asked without a lease, which would count as a use: whoever lists models every minute
-        # would keep every router awake. llama-server tells its models without a key.
         models = _ask(instance.port) if instance.port else ()
         with self._lock:
             self._told[instance.id] = (time.monotonic(), models)
@@ -66,22 +60,12 @@ class Catalogue:
 
 
 def _ask(port: int) -> tuple[str, ...]:
-    """The models that a router lists; none if it does not answer in time or in JSON."""
+    """The models that a router lists, which it tells without a key; none if it does not answer."""
+    told = ask(port, "/v1/models")
     try:
-        exchange = Exchange("127.0.0.1", port, Client(None), ASK_SECONDS)
-    except UpstreamGone:
+        return tuple(_ids(json.loads(told))) if told is not None else ()
+    except ValueError:
         return ()
-    try:
-        headers = [("Host", f"127.0.0.1:{port}"), ("Connection", "close")]
-        head = exchange.send("GET", "/v1/models", headers, b"")
-        raw = exchange.ready()
-        while len(raw) < _LARGEST_LIST and (piece := exchange.read()):
-            raw += piece
-        return tuple(_ids(json.loads(raw))) if head.status == 200 else ()
-    except (UpstreamGone, ValueError):
-        return ()
-    finally:
-        exchange.close()
 
 
 def _ids(listed: Any) -> Iterator[str]:

@@ -42,7 +42,7 @@ _NOT_TO_INSTANCE = HOP_BY_HOP | {
     "x-conversation-id",
     "x-real-ip",
 }
-_NOT_TO_INSTANCE_PREFIXES = ("x-forwarded-", "x-llama-server-", "sec-")
+_NOT_TO_INSTANCE_PREFIXES = ("x-forwarded-", "x-llama-server-", "x-llamactl-", "sec-")
 
 _NOT_TO_CLIENT = HOP_BY_HOP | {
     "alt-svc",

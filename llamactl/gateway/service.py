@@ -23,8 +23,10 @@ from llamactl.gateway.activity import Activity, Entry
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.catalogue import Catalogue
 from llamactl.gateway.client import Client
+from llamactl.gateway.headers import Headers
 from llamactl.gateway.media import remote_addresses
-from llamactl.gateway.passage import Passage
+from llamactl.gateway.offload import Offload
+from llamactl.gateway.passage import Call, Passage
 from llamactl.gateway.routing import Body, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
 from llamactl.gateway.usage import UNKNOWN, Usage
@@ -36,10 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Route:
-    """Where a request goes: an instance, and its body as that instance has to see it."""
+    """Where a request goes: an instance, and its body as that instance has to see it.
+
+    ``intact``: whether that is the client's own body, byte for byte.
+    """
 
     instance: InstanceSnapshot
     body: bytes
+    intact: bool
 
 
 class Gateway:
@@ -53,7 +59,15 @@ class Gateway:
         self._catalogue = Catalogue(supervisor)
         self._statistics = Statistics()
         self._activity = Activity()
+        self._offload = (
+            Offload(config.data_dir, config.server.port) if config.server.accel else None
+        )
         keys.on_delete(self._cut_key)
+
+    def start(self) -> None:
+        """Begin to listen to nginx, where it carries answers. Raises ``ConfigError``."""
+        if self._offload is not None:
+            self._offload.start()
 
     def admit(self, principal: Principal, connection: socket.socket | None) -> Passage:
         """Let a request in, before its body is read.
@@ -102,7 +116,9 @@ class Gateway:
         for name, inner in readings(body.model):
             instance = self._supervisor.resolve_name(name)
             if instance is not None and principal.may_use(instance.id):
-                return Route(instance, body.raw if inner is None else body.with_model(inner))
+                if inner is None:
+                    return Route(instance, body.raw, intact=True)
+                return Route(instance, body.with_model(inner), intact=False)
         raise ModelNotFound(f"There is no model {body.model!r}")
 
     def instance(self, principal: Principal, name: str) -> InstanceSnapshot:
@@ -115,6 +131,22 @@ class Gateway:
     def models(self, principal: Principal) -> list[dict[str, object]]:
         """What ``principal`` may name as a model, in OpenAI's form."""
         return self._catalogue.models(principal)
+
+    def hand_over(self, passage: Passage, call: Call, proof: str | None) -> Headers | None:
+        """Have nginx carry this request, where it may; the headers that tell it how.
+
+        ``proof`` is what the request's ``PROOF_HEADER`` says. Raises what waiting for an instance
+        raises. None: the request is to be forwarded here.
+        """
+        if self._offload is None or not self._offload.takes(call, proof):
+            return None
+        return self._offload.take(passage, call)
+
+    def instance_tokens(self) -> Mapping[str, Usage]:
+        """Tokens as instances count them, of those that nginx was sent to."""
+        if self._offload is None:
+            return {}
+        return self._offload.tokens.counts(self._supervisor.instances())
 
     def in_flight(self) -> int:
         """How many requests are inside."""
@@ -140,8 +172,13 @@ class Gateway:
         return self._admission.wait_until_empty(seconds, hurry)
 
     def cut(self) -> None:
-        """End every request that is still inside; their clients are told why."""
+        """End every request that is still inside; their clients are told why.
+
+        Those that nginx carries end with their instances.
+        """
         self._admission.cut(lambda _: True, ShuttingDown("The server is shutting down"))
+        if self._offload is not None:
+            self._offload.stop()
 
     def _cut_key(self, key_id: int) -> None:
         self._admission.cut(

@@ -57,6 +57,7 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         yield from self._gateway()
         yield from self._states()
+        yield self._told_by_instances()
 
     def _gateway(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -90,6 +91,17 @@ class _Collector:
             "Inference requests that are being answered.",
             value=self._services.gateway.in_flight(),
         )
+
+    def _told_by_instances(self) -> Metric:
+        family = CounterMetricFamily(
+            "llamactl_instance_tokens",
+            "Tokens as an instance counts them since its start, where nginx carries its answers.",
+            labels=("instance", "kind"),
+        )
+        for name, usage in sorted(self._services.gateway.instance_tokens().items()):
+            family.add_metric((name, "prompt"), usage.prompt)
+            family.add_metric((name, "generated"), usage.generated)
+        return family
 
     def _states(self) -> Iterator[Metric]:
         instances = self._services.supervisor.instances()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Make
-from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
+from tests.e2e.processes import PATIENCE, LlamactlProcess, children, wait_for
 from tests.fakes.llama import FakeLlama
 from tests.requirements import require
 
@@ -64,6 +65,11 @@ class Nginx:
             socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
             return True
         return False
+
+    def kill(self) -> None:
+        """End it with all its workers, so that they can say nothing any more."""
+        for pid in [*children(self._process.pid), self._process.pid]:
+            os.kill(pid, signal.SIGKILL)
 
     def __exit__(self, *_error: object) -> None:
         self._process.terminate()

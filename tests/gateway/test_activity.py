@@ -49,6 +49,7 @@ def test_tokens_and_errors_are_told_and_nothing_that_was_said(serve: Serve) -> N
     served = serve()
     body = {"model": "fake", "max_tokens": 2, "messages": [{"role": "user", "content": "secret"}]}
     assert served.call("POST", "/v1/chat/completions", body)[0] == 200
+    eventually(lambda: requests(served)[0]["status"] == "200")
     assert served.call("POST", "/v1/chat/completions", {**body, "model": "secret"})[0] == 404
     missed, answered = eventually(lambda: (found := requests(served))[1:] and found)
     assert (missed["status"], missed["instance"]) == ("model_not_found", None)

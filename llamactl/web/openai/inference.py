@@ -22,7 +22,7 @@ def infer() -> Response:
         route = services().gateway.route(principal, model_body())
         # The rule and not the path of the request: what is asked of an instance is ours to say.
         target = request.url_rule.rule if request.url_rule else ""
-        return Call(route.instance, "POST", target, headers(), route.body)
+        return Call(route.instance, "POST", target, headers(), route.body, intact=route.intact)
 
     return forward(principal, plan)
 

@@ -27,7 +27,7 @@ def post(name: str, rest: str) -> Response:
 
     def plan() -> Call:
         instance = services().gateway.instance(principal, name)
-        return Call(instance, "POST", target, headers(), model_body().raw)
+        return Call(instance, "POST", target, headers(), model_body().raw, intact=True)
 
     return forward(principal, plan)
 

@@ -11,6 +11,7 @@ from llamactl.access.principal import Principal
 from llamactl.errors import PermissionDenied
 from llamactl.gateway.exchange import ClientGone
 from llamactl.gateway.passage import Answer, Call, Passage
+from llamactl.gateway.proof import PROOF_HEADER
 from llamactl.gateway.routing import Body
 from llamactl.web import services
 from llamactl.web.auth import authenticate_inference
@@ -35,7 +36,11 @@ def forward(principal: Principal, plan: Callable[[], Call]) -> Response:
     connection = request.environ.get("gunicorn.socket")
     with services().gateway.admit(principal, connection) as passage:
         try:
-            return _streamed(passage, passage.forward(plan()))
+            call = plan()
+            told = services().gateway.hand_over(passage, call, request.headers.get(PROOF_HEADER))
+            if told is not None:
+                return Response(headers=told)
+            return _streamed(passage, passage.forward(call))
         except ClientGone:
             passage.result = "client_gone"
             return Response(status=CLIENT_CLOSED_REQUEST)
