@@ -37,6 +37,7 @@ LOOK_SECONDS = 3.0
 LONGEST_SECONDS = 6 * 3600.0
 _BUFFER = 4 << 20
 _READINGS = 3
+_JOIN_SECONDS = 10.0
 _LONGEST_LINE = 2048
 _WHOLE = b"OK"
 # id, status, whether it was whole, and for each server that was asked the seconds to its headers.
@@ -105,7 +106,7 @@ class Offload:
         self._ending = True
         with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self._socket.getsockname())
-        self._thread.join(LOOK_SECONDS * 2)
+        self._thread.join(_JOIN_SECONDS)
         self._socket.close()
         for key in list(self._carried):
             self._end(Ended(key, 0, False, None), "shutting_down")
@@ -177,7 +178,7 @@ class Offload:
         self._suspects = suspects
 
     def _connections(self, address: tuple[str, int], expected: int) -> int | None:
-        # The table changes while it is read, and a line may be missed: the most that is seen counts.
+        # The table changes while it is read, and lines may be missed: the most seen is right.
         most = 0
         for _ in range(_READINGS):
             seen = self._count(*address)
