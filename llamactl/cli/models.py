@@ -32,7 +32,7 @@ from llamactl.downloads.states import ACTIVE
 from llamactl.errors import InvalidRequest, LlamactlError, ModelNotFound
 from llamactl.instances.backend import Backend
 from llamactl.models.cache import ModelCache
-from llamactl.models.fit import Load
+from llamactl.models.fit import USUAL_CONTEXT, Load
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
@@ -126,7 +126,13 @@ def verify(
 
 @models.command()
 @click.argument("repo_id", metavar="ORG/NAME")
-@click.option("--ctx-size", type=click.IntRange(min=0), default=0, help="For this many tokens.")
+@click.option(
+    "--ctx-size",
+    type=click.IntRange(min=0, max=2**31 - 256),
+    default=USUAL_CONTEXT,
+    show_default=True,
+    help="Tokens of context that are to fit; 0 is the model's own.",
+)
 @json_option
 @server_options
 def variants(

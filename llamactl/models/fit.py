@@ -29,6 +29,8 @@ CACHE_TYPES: Mapping[str, int] = {
     "iq4_nl": 18,
 }
 
+#: The context, in tokens, for which memory is reckoned where nobody says another.
+USUAL_CONTEXT = 8192
 #: Slots that llama-server opens when nobody says how many; they then share one cache.
 AUTOMATIC_SLOTS = 4
 _CELL_STEP = 256

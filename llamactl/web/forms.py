@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flask import request
 
+from llamactl.models.fit import USUAL_CONTEXT
 from llamactl.web import schema
 from llamactl.web.jsonbody import json_body
 from llamactl.web.schema import rule
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
 LONGEST_WAIT = 3600
-#: The context for which memory is reckoned where nobody says another.
-CTX_SIZE = 8192
 LARGEST_CTX = 2**31 - 256
 
 
@@ -50,7 +49,7 @@ class VariantsQuery:
     repo: str = rule("The repository, as org/name.", example=REPO)
     ctx_size: int = rule(
         "The context, in tokens, that is to fit; 0 is the model's own.",
-        default=CTX_SIZE,
+        default=USUAL_CONTEXT,
         minimum=0,
         maximum=LARGEST_CTX,
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamactl.errors import InvalidRequest
-from llamactl.models.fit import Machine, Memory, Need, Place, Verdict, judge
-from llamactl.web.forms import CTX_SIZE, LARGEST_CTX
+from llamactl.models.fit import USUAL_CONTEXT, Machine, Memory, Need, Place, Verdict, judge
+from llamactl.web.forms import LARGEST_CTX
 from llamactl.web.texts import size_text
 
 #: The contexts that a page offers; 0 is the model's own.
@@ -78,7 +78,7 @@ def machine_text(machine: Machine) -> str:
 def chosen_context(typed: str | None) -> int:
     """The context that a query asks for. Raises ``InvalidRequest``."""
     if not typed:
-        return CTX_SIZE
+        return USUAL_CONTEXT
     if not typed.isascii() or not typed.isdecimal() or int(typed[:12]) > LARGEST_CTX:
         raise InvalidRequest("ctx_size must be a number of tokens", field="ctx_size")
     return int(typed)
