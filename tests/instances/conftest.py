@@ -94,17 +94,27 @@ StageFactory = Callable[..., Stage]
 def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFactory]:
     """Supervisors: ``make_stage(settings={…}, load=0.2, stable=1.0)``.
 
-    Keywords that ``Timing`` has are times, the others flags of the fake. Afterwards nothing may be
+    Keywords that ``Timing`` has are times, the others flags of the fake; ``hub`` is its endpoint
+    and token. Afterwards nothing may be
     left of any of them.
     """
     stages: list[Stage] = []
     times = {field.name for field in dataclasses.fields(Timing)}
 
-    def make(settings: dict[str, object] | None = None, **flags: Any) -> Stage:
+    def make(
+        settings: dict[str, object] | None = None,
+        *,
+        hub: tuple[str, str | None] = ("http://127.0.0.1:9", None),
+        **flags: Any,
+    ) -> Stage:
         timing = {name: flags.pop(name) for name in list(flags) if name in times}
         llama = FakeLlama(tmp_path / "fake", **flags)
         range_ = {"instances.port_range": "20100-20400"}
-        config = make_config({**llama.settings, **range_, **(settings or {})})
+        config = make_config(
+            {**llama.settings, **range_, **(settings or {})},
+            hub_endpoint=hub[0],
+            hub_token=hub[1],
+        )
         database = Database(config.data_dir / "llamactl.db")
         database.open()
         stage = Stage(config, database, llama, dataclasses.replace(QUICK, **timing))

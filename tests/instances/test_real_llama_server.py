@@ -16,6 +16,7 @@ import pytest
 
 from llamactl.errors import StartFailed
 from llamactl.instances import processes
+from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
 from tests.requirements import require, require_module
@@ -115,6 +116,22 @@ def cached(real: Stage, model: Path) -> str:
 def test_hf_repo_finds_what_was_downloaded_without_a_network(real: Stage, cached: str) -> None:
     real.run(backend_options={"hf_repo": cached, "ctx_size": 512})
     assert ask(real, "POST", "/v1/completions", {"prompt": "a", "max_tokens": 2})["choices"]
+
+
+def test_hf_repo_of_a_private_repo_loads_with_the_token_from_the_mirror(
+    make_stage: StageFactory, model: Path
+) -> None:
+    program = require("llama-server")
+    settings = {"backends.llama-cpp.command": program, "backends.llama-cpp.args": []}
+    with FakeHub() as hub:
+        hub.add_repo("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": model.read_bytes()}, private=True)
+        stage = make_stage(settings, hub=(hub.endpoint, hub.token))
+        stage.run(backend_options={"hf_repo": "org/tiny-GGUF:Q4_K_M", "ctx_size": 512})
+        answer = ask(stage, "POST", "/v1/completions", {"prompt": "a", "max_tokens": 2})
+        assert answer["choices"] and not hub.leaks
+        logs = stage.supervisor.logs("one")
+        assert hub.token.encode() not in logs
+        stage.supervisor.stop_instance("one", wait=PATIENCE)
 
 
 def test_a_router_offers_loads_and_ends_what_was_downloaded(real: Stage, cached: str) -> None:
