@@ -15,8 +15,9 @@ help:  ## say what can be made
 run: $(STAMPS)/run  ## install into .venv and start the server on http://127.0.0.1:8080
 	@exec $(BIN)/llamactl serve $(ARGS)
 
+# Most tests wait for sockets and processes, so three run at once on two processors.
 test: $(STAMPS)/test  ## install what the tests need and run those that this machine can run
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 $(ARGS)
 
 check: lint types imports test  ## lint, types, import contracts, tests
 

@@ -83,6 +83,8 @@ def test_an_error_reads_as_sentences_and_says_what_to_do() -> None:
 def test_every_error_has_a_code_and_stands_in_the_drawing() -> None:
     assert errors.__doc__ is not None
     for error in all_errors(errors.LlamactlError):
+        if error.__module__ != errors.__name__:
+            continue  # a room's own, which the room's tests look at
         assert error.code.replace("_", "").isalpha() and error.code.islower(), error
         assert error.__name__ in errors.__doc__, error
 
