@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,10 @@ HOW_TO_INSTALL = (
     "or a build from https://github.com/ggml-org/llama.cpp) and put it on PATH, or name it in "
     "backends.llama-cpp.command."
 )
+_FLAG = re.compile(r"(?:^|, +)(--?[A-Za-z][\w.-]*)")
+_REMOVED = "the argument has been removed"
+#: What lists fewer flags than that is no llama-server's help.
+_FEWEST_FLAGS = 50
 #: Seconds that a llama-server gets to tell its version; GPU libraries can be slow to load.
 _PATIENCE = 30.0
 #: Seconds for which a device's free memory is taken to be what it was.
@@ -92,21 +97,38 @@ class Backend:
                 self._outputs[key] = _run(words)
             return self._outputs[key]
 
+    def known_flags(self, *, ask: bool = True) -> frozenset[str] | None:
+        """The flags, with their dashes, that the program has by its own ``--help``.
+
+        None where that tells nothing, for the embedded one, which has a table of its own, and
+        without ``ask`` where the program was not asked before.
+        """
+        kind, command = self.find()
+        if kind != "command":
+            return None
+        if not ask and (*command, "--help", _stamp(command[0])) not in self._outputs:
+            return None
+        lines = (self.output_of("--help") or "").splitlines()
+        listed = [line for line in lines if line[:1] == "-" and _REMOVED not in line]
+        found = {name for line in listed for name in _FLAG.findall(line)}
+        return frozenset(found) if len(found) >= _FEWEST_FLAGS else None
+
     def machine(self) -> Machine:
         """The memory of this machine and of the devices that llama.cpp computes on, as it is now.
 
-        Where it has no device, it is not asked a second time.
+        Where it has no device, it is not asked a second time; the embedded one never has any.
         """
+        kind, command = self.find()
+        if kind != "command":
+            return read_machine("")
         listed = self.output_of("--list-devices") or ""
         with self._lock:
             stale = time.monotonic() - self._devices_at > _FRESH
         if stale and parse_devices(listed):
-            kind, command = self.find()
-            if kind != "missing":
-                listed = _run((*command, "--list-devices"))
-                key = (*command, "--list-devices", _stamp(command[0]))
-                with self._lock:
-                    self._outputs[key], self._devices_at = listed, time.monotonic()
+            listed = _run((*command, "--list-devices"))
+            key = (*command, "--list-devices", _stamp(command[0]))
+            with self._lock:
+                self._outputs[key], self._devices_at = listed, time.monotonic()
         return read_machine(listed)
 
     def warning(self) -> str | None:

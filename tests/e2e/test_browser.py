@@ -175,6 +175,7 @@ PAGES = [
     "/models?form=download",
     "/models/search",
     "/models/acme/Tiny-Chat-GGUF?offers=1",
+    "/models/updates",
     "/downloads",
     "/downloads?form=limits",
     "/instances",
@@ -197,6 +198,21 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert sideways == 0, path
+
+
+def test_what_the_hub_offers_comes_by_itself_where_a_script_runs(
+    visit: Callable[..., Visit],
+) -> None:
+    browser = visit()
+    browser.log_in()
+    browser.open(f"/models/{REPO}?ctx_size=4096")
+    expect(browser.page.get_by_role("button", name=f"Download {REFERENCE}")).to_be_visible()
+    expect(browser.page.get_by_role("button", name="Ask the hub")).to_be_hidden()
+    plain = visit(script=False)
+    plain.log_in()
+    plain.open(f"/models/{REPO}")
+    plain.press("Ask the hub")
+    expect(plain.page.get_by_role("button", name=f"Download {REFERENCE}")).to_be_visible()
 
 
 def test_what_is_typed_keeps_its_focus_while_a_download_moves(

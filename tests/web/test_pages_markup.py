@@ -20,6 +20,7 @@ PAGES = [
     "/models",
     "/models?form=download",
     "/models/search?q=name",
+    "/models/updates",
     f"/models/{REPO}?offers=1",
     f"/models/delete?repo={REPO}&tag=Q4_K_M",
     "/downloads",
