@@ -17,6 +17,8 @@ from typing import TypeVar
 import requests
 import yaml
 
+from tests.ports import instance_ports
+
 MARK = "E2E_MARK"
 PATIENCE = 60.0
 
@@ -69,6 +71,7 @@ class LlamactlProcess:
             "backends.llama-cpp.cache_dir": str(self.flat),
             "backends.llama-cpp.hub_dir": str(self.hub_dir),
             "downloads.min_free_space": 0,
+            "instances.port_range": instance_ports(20500, 20999),
             **changes,
         }
 

@@ -15,6 +15,7 @@ import requests
 
 from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
 from tests.fakes.llama import FakeLlama
+from tests.ports import instance_ports
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "fake": {"tokens": 2}}
 
@@ -28,7 +29,7 @@ def fake(tmp_path: Path) -> FakeLlama:
 @pytest.fixture
 def server(tmp_path: Path, fake: FakeLlama) -> Iterator[LlamactlProcess]:
     running = LlamactlProcess(
-        tmp_path / "server", {**fake.settings, "instances.port_range": "22000-22499"}
+        tmp_path / "server", {**fake.settings, "instances.port_range": instance_ports(22000, 22499)}
     )
     try:
         running.start()
@@ -99,7 +100,7 @@ def test_an_instance_that_does_not_start_on_demand_is_told_so(
 
 def test_an_instance_that_cannot_start_tells_why(tmp_path: Path) -> None:
     broken = FakeLlama(tmp_path / "fake", fail="error: no such tensor")
-    settings = {**broken.settings, "instances.port_range": "22500-22599"}
+    settings = {**broken.settings, "instances.port_range": instance_ports(22500, 22599)}
     server = LlamactlProcess(
         tmp_path / "server", {**settings, "instances.default_restart_delay": 0.1}
     )

@@ -22,6 +22,7 @@ from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.supervisor import Supervisor, Timing
 from tests.conftest import ConfigFactory
 from tests.fakes.llama import FakeLlama
+from tests.ports import instance_ports
 
 #: Short enough for a test, long enough for a busy machine.
 QUICK = Timing(poll=0.01, drain=0.2, grace=1.0, longest_backoff=0.4, health_interval=0.1)
@@ -109,7 +110,7 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
     ) -> Stage:
         timing = {name: flags.pop(name) for name in list(flags) if name in times}
         llama = FakeLlama(tmp_path / "fake", **flags)
-        range_ = {"instances.port_range": "20100-20400"}
+        range_ = {"instances.port_range": instance_ports(20100, 20400)}
         config = make_config(
             {**llama.settings, **range_, **(settings or {})},
             hub_endpoint=hub[0],

@@ -15,6 +15,7 @@ import pytest
 from llamactl.errors import StartFailed
 from llamactl.instances import processes
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
+from tests.ports import instance_ports
 
 
 def test_what_ran_when_the_server_went_down_runs_again(make_stage: StageFactory) -> None:
@@ -140,7 +141,7 @@ def start_host(stage: Stage, data_dir: Path, *flags: str) -> subprocess.Popen[by
     settings = {
         **stage.llama.settings,
         "data_dir": str(data_dir),
-        "instances.port_range": "20401-20450",
+        "instances.port_range": instance_ports(20401, 20450),
     }
     argv = [sys.executable, "-c", HOST, json.dumps(settings), str(stage.llama.model), *flags]
     host = subprocess.Popen(argv, stdout=subprocess.PIPE)

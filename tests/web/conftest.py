@@ -18,11 +18,12 @@ from llamactl.app import create_app
 from llamactl.config import Config
 from llamactl.runtime import Runtime
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
+from tests.ports import instance_ports
 
 #: Seconds that only something that hangs takes.
 PATIENCE = 60.0
 FAKE_SERVER = Path(__file__).parent.parent / "fakes" / "fake_llama_server.py"
-INSTANCE_PORTS = "21500-21999"
+INSTANCE_PORTS = instance_ports(21500, 21999)
 
 REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
 Q4 = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
