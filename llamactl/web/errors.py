@@ -69,6 +69,10 @@ OPENAI_TYPES: Mapping[int, str] = {
     429: "rate_limit_error",
 }
 
+# gunicorn finds out that a chunked body is broken only while a view reads it. By its name, since
+# these views run under other servers too.
+HTTP_PARSER = "gunicorn.http.errors"
+
 JSON_PREFIXES = ("/api", "/openapi.json", "/healthz", "/metrics")
 OPENAI_PREFIXES = ("/v1", "/llama-cpp")
 
@@ -100,6 +104,8 @@ def problem_of(error: Exception) -> Problem:
         return _own_problem(error)
     if isinstance(error, HTTPException):
         return _http_problem(error)
+    if type(error).__module__ == HTTP_PARSER:
+        return Problem(400, "invalid_request", "The body is not framed as HTTP prescribes.")
     return Problem(500, *HTTP_WORDS[500])
 
 
