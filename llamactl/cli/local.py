@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -113,6 +114,18 @@ def model_cache(config: Config, database: Database) -> ModelCache:
     return ModelCache(
         directories.cache_dir, directories.hub_dir, database, in_use=lambda _paths: []
     )
+
+
+@contextlib.contextmanager
+def cache_alone(config: Config) -> Iterator[ModelCache]:
+    """The caches without what is remembered of them: for looking, whoever holds the database."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "empty.db")
+        database.open()
+        try:
+            yield model_cache(config, database)
+        finally:
+            database.close()
 
 
 @contextlib.contextmanager

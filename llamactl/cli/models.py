@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,21 @@ import click
 
 from llamactl.cli.client import Server
 from llamactl.cli.groups import DefaultGroup
+from llamactl.cli.hub_models import search, updates, variants
 from llamactl.cli.jobs import MODELS, display_for, follow, open_jobs, reason
 from llamactl.cli.local import (
     DataDirectoryHeld,
+    cache_alone,
     data_directory,
     find_server,
-    hub_client,
-    model_cache,
     services,
 )
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table
 from llamactl.config import Config, load_config
-from llamactl.database import Database
 from llamactl.downloads.leftovers import is_about
-from llamactl.downloads.offers import Offers, offers_json
 from llamactl.downloads.states import ACTIVE
-from llamactl.errors import InvalidRequest, LlamactlError, ModelNotFound
-from llamactl.instances.backend import Backend
-from llamactl.models.cache import ModelCache
-from llamactl.models.fit import USUAL_CONTEXT, Load
+from llamactl.errors import LlamactlError, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
@@ -124,42 +117,8 @@ def verify(
         raise VerificationFailed("\n".join(damaged))
 
 
-@models.command()
-@click.argument("repo_id", metavar="ORG/NAME")
-@click.option(
-    "--ctx-size",
-    type=click.IntRange(min=0, max=2**31 - 256),
-    default=USUAL_CONTEXT,
-    show_default=True,
-    help="Tokens of context that are to fit; 0 is the model's own.",
-)
-@json_option
-@server_options
-def variants(
-    repo_id: str,
-    ctx_size: int,
-    as_json: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
-) -> None:
-    """List the quants that a repo offers, with their sizes and whether they fit this machine."""
-    if ModelRef.parse(repo_id).repo_id != repo_id:
-        raise InvalidRequest("Name the repo alone, as org/name", field="repo")
-    if url is not None:
-        server = find_server(config_file, url, key)
-        found = server.get(f"{MODELS}/variants", repo=repo_id, ctx_size=ctx_size)
-    else:
-        config = load_config(config_file)
-        with _cache_alone(config) as cache:
-            offers = Offers(hub_client(config), cache)
-            machine = Backend(config.llama_cpp).machine()
-            found = offers_json(offers.of(repo_id, Load(ctx_size), machine))
-    if as_json:
-        print_json(found)
-        return
-    heads = ("TAG", "SIZE", "MEMORY", "FITS", "CACHED", "FILES")
-    click.echo(table(heads, [_variant_row(variant) for variant in found["variants"]]))
+for _command in (variants, search, updates):
+    models.add_command(_command)
 
 
 def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
@@ -172,7 +131,7 @@ def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
             server = stack.enter_context(data_directory(config))
         except DataDirectoryHeld:
             # A download in another terminal has the database; looking at the files needs none.
-            cache = stack.enter_context(_cache_alone(config))
+            cache = stack.enter_context(cache_alone(config))
         else:
             if server is not None:
                 return server.get(MODELS)
@@ -199,32 +158,6 @@ def _delete_here(config: Config, repo_id: str, tag: str | None) -> None:
         except ModelNotFound:
             if not unfinished:
                 raise
-
-
-@contextlib.contextmanager
-def _cache_alone(config: Config) -> Iterator[ModelCache]:
-    """The caches without what is remembered of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(Path(folder) / "empty.db")
-        database.open()
-        try:
-            yield model_cache(config, database)
-        finally:
-            database.close()
-
-
-def _variant_row(variant: Any) -> tuple[object, ...]:
-    fits = {True: "yes", False: "no", None: "?"}[variant["fits"]]
-    if variant["fits"] is False and variant["fits_when_idle"]:
-        fits = "when nothing else runs"
-    return (
-        variant["tag"],
-        size_text(variant["size"]),
-        size_text(variant["memory"]["total"]),
-        fits,
-        "yes" if variant["cached"] else "",
-        len(variant["files"]),
-    )
 
 
 def _row(model: Any) -> tuple[object, ...]:

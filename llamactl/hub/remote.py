@@ -41,3 +41,14 @@ class SearchHit:
     likes: int
     updated: float | None
     gated: bool
+
+
+def search_hit_json(hit: SearchHit) -> dict[str, object]:
+    """The hit as the REST interface and ``llamactl models search --json`` show it."""
+    return {
+        "repo": hit.repo_id,
+        "downloads": hit.downloads,
+        "likes": hit.likes,
+        "updated": None if hit.updated is None else int(hit.updated),
+        "gated": hit.gated,
+    }

@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from llamactl.downloads.offers import offers_json
 from llamactl.downloads.updates import find_updates, update_json
+from llamactl.hub.remote import search_hit_json
 from llamactl.models.fit import Load
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
@@ -70,18 +71,7 @@ def list_variants(query: VariantsQuery) -> Response:
 )
 def search(query: SearchQuery) -> Response:
     """Search the hub, the most downloaded first."""
-    return json_answer(
-        [
-            {
-                "repo": hit.repo_id,
-                "downloads": hit.downloads,
-                "likes": hit.likes,
-                "updated": None if hit.updated is None else int(hit.updated),
-                "gated": hit.gated,
-            }
-            for hit in services().hub.search(query.q)
-        ]
-    )
+    return json_answer([search_hit_json(hit) for hit in services().hub.search(query.q)])
 
 
 @route(
