@@ -36,7 +36,7 @@ SMALL = Tuning(
     first_pause=0.02,
     longest_pause=0.1,
     widen_after=0.5,
-    steal_above=0.5,
+    steal_above=60.0,
 )
 
 

@@ -15,7 +15,7 @@ import pytest
 from llamactl.models.layout import FlatCache, HubCache
 from tests.downloads.conftest import FILE, REPO
 from tests.downloads.waiting import LONG
-from tests.downloads.worker_process import CONNECTIONS, TUNING
+from tests.downloads.worker_process import CONNECTIONS, TUNING, leftovers
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 ROUNDS = 20
@@ -60,7 +60,7 @@ def test_a_killed_download_goes_on_from_its_bytes(tmp_path: Path, seed: int) -> 
         asked = sum(end + 1 - first for first, end in filter(None, _ranges(hub)))
     assert FlatCache(tmp_path / "caches" / "flat").path(REPO, FILE).read_bytes() == PAYLOAD
     assert _names(HubCache(tmp_path / "caches" / "hub").blobs(REPO)) == 1
-    assert not [*tmp_path.rglob("*.incomplete")], "nothing is left behind"
+    assert leftovers(tmp_path) == []
     if interrupted:
         assert asked - len(PAYLOAD) <= CONNECTIONS * TUNING.piece_size
 

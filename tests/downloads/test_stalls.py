@@ -118,7 +118,7 @@ def test_cancel_while_verifying_removes_the_partial(
 
 def test_an_idle_connection_takes_over_half_of_a_slow_ones_rest(site: Site) -> None:
     site.settings["downloads.stall_timeout"] = 30
-    site.tuning = replace(SMALL, read_size=4096)
+    site.tuning = replace(SMALL, read_size=4096, steal_above=0.5)
     site.hub.fault("cdn", ".", kind="trickle", rate=8_000, nth=3)
     site.assert_complete(site.download())
     (slow,) = (request for request in site.byte_requests() if request.fault == "trickle")

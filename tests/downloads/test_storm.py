@@ -21,6 +21,7 @@ from llamactl.models.layout import FlatCache
 from llamactl.models.reference import ModelRef
 from tests.downloads.conftest import Site
 from tests.downloads.waiting import LONG
+from tests.downloads.worker_process import leftovers
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 ROUNDS = int(os.environ.get("LLAMACTL_TEST_STORM", "8"))
@@ -132,4 +133,4 @@ def test_kills_in_a_storm_lose_nothing(tmp_path: Path, seed: int) -> None:
     flat = FlatCache(tmp_path / "caches" / "flat")
     for name, content in payloads.items():
         assert flat.path(REF.repo_id, name).read_bytes() == content
-    assert not [*tmp_path.rglob("*.incomplete")]
+    assert leftovers(tmp_path) == []

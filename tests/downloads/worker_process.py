@@ -14,6 +14,7 @@ from llamactl.downloads.queue import DownloadQueue
 from llamactl.downloads.tuning import KIB, Tuning
 from llamactl.hub.client import HubClient
 from llamactl.models.cache import ModelCache
+from llamactl.models.disk import TEMPORARY_PREFIX
 from llamactl.models.reference import ModelRef
 
 CONNECTIONS = 4
@@ -24,6 +25,7 @@ TUNING = Tuning(
     read_size=32 * KIB,
     record_interval=0.05,
     first_pause=0.02,
+    steal_above=60.0,
     longest_pause=0.1,
 )
 
@@ -39,6 +41,15 @@ def config_for(endpoint: str, folder: Path) -> Config:
             "downloads.connections": CONNECTIONS,
         },
     )
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What a killed process may not leave for ever, once the next one is done.
+
+    A name that lives for a moment only is swept away by the cache when it has become old.
+    """
+    found = folder.rglob("*.incomplete")
+    return [path for path in found if not path.name.startswith(TEMPORARY_PREFIX)]
 
 
 def main(endpoint: str, folder: str, reference: str | None = None) -> int:
