@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from llamactl.errors import InvalidRequest
-from llamactl.instances.flags import RESERVED, Flag, lookup, nearest
+from llamactl.instances.flags import RENAMED, RESERVED, Flag, lookup, nearest
 from llamactl.instances.options import Options
 from llamactl.instances.values import Value, number_text
 
@@ -33,12 +33,17 @@ class Launch:
 
 
 def arguments(
-    options: Options, name: str, launch: Launch, expand: Callable[[str], str]
+    options: Options,
+    name: str,
+    launch: Launch,
+    expand: Callable[[str], str],
+    known: frozenset[str] | None = None,
 ) -> list[str]:
     """The words after the program's own: every flag of ``options``, ours last.
 
-    ``expand`` turns ``~`` and ``$HOME`` in paths into what they stand for. The later of two equal
-    flags counts for llama-server, so nothing can take the port or the address from us.
+    ``expand`` turns ``~`` and ``$HOME`` in paths into what they stand for; ``known`` are the flags
+    that the program has, where they are known, so that one that was renamed gets its name there.
+    The later of two equal flags counts for llama-server: nothing can take the port from us.
     """
     chosen: dict[str, Value] = dict(options.backend_options)
     if launch.model is not None:
@@ -51,9 +56,8 @@ def arguments(
             chosen.setdefault("metrics", True)
     words: list[str] = []
     for key, value in chosen.items():
-        found = lookup(key)
-        if found is not None:
-            words += flag_words(found[0], value, expand)
+        flag, meant = current(key, value, known)
+        words += flag_words(flag, meant, expand, known)
     for spelled, value in options.extra_args.items():
         words += _extra_words(spelled, value)
     if launch.models_preset is not None:
@@ -61,13 +65,42 @@ def arguments(
     return [*words, "--host", launch.host, "--port", str(launch.port)]
 
 
-def flag_words(flag: Flag, value: Value, expand: Callable[[str], str] = str) -> list[str]:
+def current(key: str, value: Value, known: frozenset[str] | None) -> tuple[Flag, Value]:
+    """The flag of an option with its value, or what took its place where only that is known."""
+    flag = _flag(key)
+    switch = value if isinstance(value, bool) else None
+    renamed = RENAMED.get((flag.name, switch))
+    if known is None or renamed is None or known.intersection(flag.spellings(off=value is False)):
+        return flag, value
+    return _flag(renamed[0]), value if renamed[1] is None else renamed[1]
+
+
+def has_renamed(options: Options) -> bool:
+    """Whether it matters which flags the program has."""
+    names = {name for name, _ in RENAMED}
+    return any(_flag(key).name in names for key in options.backend_options)
+
+
+def _flag(key: str) -> Flag:
+    found = lookup(key)
+    if found is None:
+        raise InvalidRequest(f"{key} is no flag of llama-server", field=f"backend_options.{key}")
+    return found[0]
+
+
+def flag_words(
+    flag: Flag,
+    value: Value,
+    expand: Callable[[str], str] = str,
+    known: frozenset[str] | None = None,
+) -> list[str]:
     """One flag with its value, as llama.cpp wants its kind."""
-    spelled = f"--{flag.name}"
+    if value is False and not flag.off:
+        return []
+    spellings = flag.spellings(off=value is False)
+    spelled = next((each for each in spellings if known and each in known), spellings[0])
     if isinstance(value, bool):
-        if value:
-            return [spelled]
-        return [f"--{flag.off}"] if flag.off else []
+        return [spelled]
     if isinstance(value, (int, float)):
         return [spelled, number_text(value)]
     items = (value,) if isinstance(value, str) else value
@@ -78,6 +111,18 @@ def flag_words(flag: Flag, value: Value, expand: Callable[[str], str] = str) -> 
     if flag.kind == "pair":
         return [spelled, *items]
     return [word for item in items for word in (spelled, item)]
+
+
+def missing_flags(options: Options, known: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """The options that a program with the flags ``known`` does not have: field, spelled flag."""
+    for key, value in options.backend_options.items():
+        flag, meant = current(key, value, known)
+        spellings = flag.spellings(off=meant is False)
+        if flag_words(flag, meant) and not known.intersection(spellings):
+            yield f"backend_options.{key}", spellings[0]
+    for spelled, value in options.extra_args.items():
+        if value is not False and spelled not in known:
+            yield f"backend_options.extra_args.{spelled}", spelled
 
 
 def _extra_words(spelled: str, value: Value) -> list[str]:

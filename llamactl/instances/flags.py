@@ -321,6 +321,17 @@ DANGEROUS: frozenset[str] = frozenset(
     }
 )
 
+#: What took the place of flags that newer builds do not have: by name and, for a toggle, value.
+RENAMED: dict[tuple[str, bool | None], tuple[str, str | None]] = {
+    ("mmap", True): ("load-mode", "mmap"),
+    ("mmap", False): ("load-mode", "none"),
+    ("mlock", True): ("load-mode", "mmap+mlock"),
+    ("direct-io", True): ("load-mode", "dio"),
+    ("direct-io", False): ("load-mode", "auto"),
+    ("draft-max", None): ("spec-draft-n-max", None),
+    ("draft-min", None): ("spec-draft-n-min", None),
+}
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -336,6 +347,11 @@ class Flag:
     def key(self) -> str:
         """The name that it has in ``backend_options``."""
         return self.name.replace("-", "_")
+
+    def spellings(self, *, off: bool = False) -> list[str]:
+        """How it may stand on a command line, the canonical way first."""
+        names = (self.off, *self.other_off) if off else (self.name, *self.aliases)
+        return [f"{dash}{name}" for name in names if name for dash in ("--", "-")]
 
     @property
     def values(self) -> int:

@@ -141,7 +141,10 @@ def make_run(instance: Instance, avoid_ports: Sequence[int]) -> Run:
         models_preset=_text(preset),
         metrics=shared.config.server.accel is not None,
     )
-    words = commandline.arguments(options, instance.name, launch, expand)
+    known = None
+    if not options.command_override:
+        known = shared.backend.known_flags(ask=commandline.has_renamed(options))
+    words = commandline.arguments(options, instance.name, launch, expand, known)
     try:
         if embedded:
             check_embedded(words)

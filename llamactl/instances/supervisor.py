@@ -6,6 +6,7 @@ it if need be and keeps it from being stopped for idleness or for another one.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from llamactl.config import Config
 from llamactl.database import Database
-from llamactl.errors import StartTimeout
+from llamactl.errors import StartTimeout, UnsupportedFlag
 from llamactl.instances.admission import Decision
 from llamactl.instances.backend import Backend, BackendInfo
+from llamactl.instances.commandline import missing_flags
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
@@ -132,13 +134,19 @@ class Supervisor:
             return self._registry.find(name).snapshot()
 
     def create(self, name: str, options: Options) -> InstanceSnapshot:
-        """A new instance, stopped; ``InstanceExists``, ``InvalidInstanceName``, ``Conflict``."""
+        """A new instance, stopped.
+
+        Raises ``InstanceExists``, ``InvalidInstanceName``, ``MaxInstancesReached``, and
+        ``UnsupportedFlag`` for a flag that the installed llama-server does not have.
+        """
+        self._check_flags(options)
         instance = self._registry.create(name, options)
         with self._shared.lock:
             return instance.snapshot()
 
     def update(self, name: str, options: Options) -> InstanceSnapshot:
-        """Replace its options; one that runs is restarted with them."""
+        """Replace its options; one that runs is restarted with them. ``UnsupportedFlag``."""
+        self._check_flags(options)
         instance = self._registry.update(name, options)
         with self._shared.lock:
             return instance.snapshot()
@@ -244,6 +252,17 @@ class Supervisor:
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""
         return self._shared.changes
+
+    def _check_flags(self, options: Options) -> None:
+        """Name a flag that would end the start, as soon as it is saved."""
+        known = None if options.command_override else self._shared.backend.known_flags()
+        for field, spelled in missing_flags(options, known) if known else ():
+            close = difflib.get_close_matches(spelled, sorted(known or ()), n=1)
+            raise UnsupportedFlag(
+                f"this llama-server has no flag {spelled}",
+                hint=f"Did you mean {close[0]}?" if close else "Its --help lists those it has.",
+                field=field,
+            )
 
     def _log_of(self, name: str) -> Instance:
         with self._shared.lock:

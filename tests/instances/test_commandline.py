@@ -6,7 +6,13 @@ import pytest
 
 from llamactl.config import Config
 from llamactl.errors import InvalidRequest
-from llamactl.instances.commandline import Launch, arguments, parse_command, shown
+from llamactl.instances.commandline import (
+    Launch,
+    arguments,
+    missing_flags,
+    parse_command,
+    shown,
+)
 from llamactl.instances.flags import FLAGS, lookup
 from llamactl.instances.options import Options
 
@@ -133,3 +139,24 @@ def test_names_of_flags_are_told_apart_by_case() -> None:
 def test_no_name_means_two_flags() -> None:
     names = [name for flag in FLAGS for name in (flag.name, *flag.aliases, flag.off) if name]
     assert len(names) == len(set(names))
+
+
+def test_a_flag_is_spelled_as_the_program_knows_it(config: Config) -> None:
+    given = {"model": "m", "no_webui": True, "kv_unified": True, "no_mmap": True, "draft_max": 4}
+    options = Options.from_json({"backend_options": given}, config)
+    new = frozenset({"--model", "--no-ui", "-kvu", "--load-mode", "--spec-draft-n-max"})
+    built = arguments(options, "one", LAUNCH, str, new)
+    assert built[2:8] == ["--no-ui", "-kvu", "--load-mode", "none", "--spec-draft-n-max", "4"]
+    old = frozenset({"--model", "--no-webui", "--kv-unified", "--no-mmap", "--draft-max"})
+    built = arguments(options, "one", LAUNCH, str, old)
+    assert built[2:7] == ["--no-webui", "--kv-unified", "--no-mmap", "--draft-max", "4"]
+    assert not list(missing_flags(options, new)) and not list(missing_flags(options, old))
+
+
+def test_flags_that_the_program_does_not_have_are_found(config: Config) -> None:
+    given = {"model": "m", "swa_full": True, "metrics": False, "extra_args": {"--odd": 1}}
+    options = Options.from_json({"backend_options": given}, config)
+    assert list(missing_flags(options, frozenset({"--model"}))) == [
+        ("backend_options.swa_full", "--swa-full"),
+        ("backend_options.extra_args.--odd", "--odd"),
+    ]

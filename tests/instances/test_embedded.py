@@ -19,6 +19,7 @@ from llamactl.errors import InvalidRequest, StartFailed, UnsupportedFlag
 from llamactl.instances.backend import embedded_command
 from llamactl.instances.embedded_flags import read_settings
 from llamactl.instances.health import Probe
+from llamactl.instances.ports import Ports
 from llamactl.secret import Secret
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
@@ -203,11 +204,12 @@ def handles(pid: int, number: int) -> bool:
 
 
 def test_it_ends_cleanly_at_sigterm_also_when_run_by_hand(model: Path) -> None:
-    argv = [*embedded_command(), "-m", str(model), "-c", "512", "--port", "20495"]
+    port = Ports(20450, 20499).reserve()
+    argv = [*embedded_command(), "-m", str(model), "-c", "512", "--port", str(port)]
     environment = {**os.environ, "LLAMA_API_KEY": "k"}
     process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)
     try:
-        probe = Probe("127.0.0.1", 20495, Secret("k"))
+        probe = Probe("127.0.0.1", port, Secret("k"))
         eventually(lambda: probe.readiness(5) == "ready")
         eventually(lambda: handles(process.pid, signal.SIGTERM))
         process.terminate()

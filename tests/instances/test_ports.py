@@ -1,55 +1,64 @@
 from __future__ import annotations
 
+import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from llamactl.errors import Unavailable
+from llamactl.instances import ports as ports_module
 from llamactl.instances.ports import Ports
 
-FIRST = 20500
+
+@pytest.fixture
+def first() -> int:
+    """The first of fifty ports on which nobody listens."""
+    for base in random.sample(range(29000, 32000, 50), 60):
+        if all(ports_module._is_free("0.0.0.0", base + offset) for offset in range(50)):
+            return base
+    pytest.fail("no fifty free ports in a row")
 
 
-def test_no_port_is_given_twice_to_many_at_once() -> None:
-    ports = Ports(FIRST, FIRST + 99)
+def test_no_port_is_given_twice_to_many_at_once(first: int) -> None:
+    ports = Ports(first, first + 49)
     with ThreadPoolExecutor(16) as pool:
-        given = list(pool.map(lambda _: ports.reserve(), range(50)))
-    assert len(set(given)) == 50 == len(ports.reserved())
+        given = list(pool.map(lambda _: ports.reserve(), range(40)))
+    assert len(set(given)) == 40 == len(ports.reserved())
 
 
-def test_a_port_that_somebody_listens_on_is_not_given() -> None:
+def test_a_port_that_somebody_listens_on_is_not_given(first: int) -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", FIRST))
+        other.bind(("127.0.0.1", first))
         other.listen()
-        assert Ports(FIRST, FIRST + 1).reserve() == FIRST + 1
+        assert Ports(first, first + 1).reserve() == first + 1
 
 
-def test_a_listener_on_every_address_counts_too() -> None:
+def test_a_listener_on_every_address_counts_too(first: int) -> None:
     with socket.socket() as other:
-        other.bind(("0.0.0.0", FIRST))
+        other.bind(("0.0.0.0", first))
         other.listen()
-        assert Ports(FIRST, FIRST + 1).reserve() == FIRST + 1
+        assert Ports(first, first + 1).reserve() == first + 1
 
 
-def test_an_exhausted_range_is_said_to_be() -> None:
-    ports = Ports(FIRST, FIRST)
+def test_an_exhausted_range_is_said_to_be(first: int) -> None:
+    ports = Ports(first, first)
     ports.reserve()
-    with pytest.raises(Unavailable, match=f"no port of {FIRST} to {FIRST}") as caught:
+    with pytest.raises(Unavailable, match=f"no port of {first} to {first}") as caught:
         ports.reserve()
     assert "instances.port_range" in caught.value.hint
 
 
-def test_a_port_that_was_just_given_back_is_taken_last() -> None:
-    ports = Ports(FIRST, FIRST + 2)
-    first = ports.reserve()
-    ports.release(first)
-    ports.release(first)
-    assert [ports.reserve(), ports.reserve()] == [FIRST + 1, FIRST + 2]
-    assert ports.reserve() == first
+def test_a_port_that_was_just_given_back_is_taken_last(first: int) -> None:
+    ports = Ports(first, first + 2)
+    given = ports.reserve()
+    ports.release(given)
+    ports.release(given)
+    assert [ports.reserve(), ports.reserve()] == [first + 1, first + 2]
+    assert ports.reserve() == given == first
 
 
-def test_an_unwanted_port_is_taken_last() -> None:
-    ports = Ports(FIRST, FIRST + 1)
-    assert ports.reserve(avoid=[FIRST]) == FIRST + 1
-    assert ports.reserve(avoid=[FIRST]) == FIRST
+def test_an_unwanted_port_is_taken_last(first: int) -> None:
+    ports = Ports(first, first + 1)
+    assert ports.reserve(avoid=[first]) == first + 1
+    assert ports.reserve(avoid=[first]) == first

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llamactl.errors import StartFailed
+from llamactl.errors import StartFailed, UnsupportedFlag
 from llamactl.instances import processes
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf
@@ -65,9 +65,12 @@ def test_a_crash_is_restarted(real: Stage, model: Path) -> None:
     assert real.until("running").restarts == 1
 
 
-def test_an_unknown_flag_is_named_and_not_tried_again(real: Stage, model: Path) -> None:
-    real.create(backend_options=small(model, extra_args={"--of-tomorrow": True}))
-    with pytest.raises(StartFailed, match="--of-tomorrow"):
+def test_a_flag_that_a_newer_build_lost_is_named_and_not_tried_again(
+    real: Stage, model: Path
+) -> None:
+    stored_before = real.options(backend_options=small(model, extra_args={"--of-old": True}))
+    real.supervisor._registry.create("one", stored_before)
+    with pytest.raises(StartFailed, match="does not know the flag --of-old"):
         real.supervisor.start_instance("one", wait=PATIENCE)
     assert real.get().restarts == 1
 
@@ -159,3 +162,20 @@ def test_the_backend_tells_its_version_and_help(real: Stage) -> None:
     info = real.supervisor.backend()
     assert info.kind == "command" and info.version
     assert "--ctx-size" in (real.supervisor.backend_output("--help") or "")
+
+
+def test_a_flag_that_the_installed_build_does_not_have_is_named_when_it_is_saved(
+    real: Stage, model: Path
+) -> None:
+    with pytest.raises(UnsupportedFlag, match="no flag --ctx-sizes") as caught:
+        real.create(backend_options=small(model, extra_args={"--ctx-sizes": 5}))
+    assert caught.value.hint == "Did you mean --ctx-size?"
+    assert caught.value.field == "backend_options.extra_args.--ctx-sizes"
+    assert not real.supervisor.instances()
+
+
+def test_flags_that_the_installed_build_calls_otherwise_go_on_working(
+    real: Stage, model: Path
+) -> None:
+    real.run(backend_options=small(model, no_mmap=True, draft_max=5, no_webui=True))
+    assert b"--load-mode none" in real.supervisor.logs("one")
