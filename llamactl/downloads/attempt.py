@@ -7,6 +7,7 @@ files that were chosen first, and with the bytes that the partials' sidecars vou
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from llamactl.downloads.tuning import Tuning
 from llamactl.downloads.worker import Patience
 from llamactl.errors import EntryNotFound, Interrupted, LlamactlError, NetworkError, RateLimited
 from llamactl.hub.client import HubClient
+from llamactl.hub.limits import LONGEST
 from llamactl.models.cache import ModelCache
 from llamactl.models.hubfile import HubFile
 from llamactl.models.reference import ModelRef
@@ -160,7 +162,8 @@ class Attempt:
                 until = time.time() + self._services.tuning.first_pause
                 self._activity = Activity("retrying", until)
             self._progressed()
-            if self._halt.wait(max(0.0, until - time.time())):
+            # A clock that is set back must not make a day of it.
+            if self._halt.wait(min(max(0.0, until - time.time()), LONGEST)):
                 raise Interrupted
             self._activity = Activity()
 
@@ -255,6 +258,8 @@ class Attempt:
         if self._halt.is_set():
             raise Interrupted
         plan, part = self._plan, target.part
+        if os.name == "nt":
+            part.close()  # a file that is open cannot be renamed there
         commit = plan.commit if plan is not None else ""
         etag = part.etag or f'"{target.file.oid}"'
         self._services.cache.publish_file(self._ref.repo_id, commit, target.file, part.path, etag)

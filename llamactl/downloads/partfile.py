@@ -230,10 +230,14 @@ def remove_partial(path: Path) -> bool:
                 descriptor = _open_locked(path)
             except PartBusy:
                 return False
-            try:
+            if os.name == "nt":
+                os.close(descriptor)  # a file that is open cannot be removed there
                 path.unlink()
-            finally:
-                os.close(descriptor)
+            else:
+                try:
+                    path.unlink()
+                finally:
+                    os.close(descriptor)
         for name in (sidecar, _fresh_name(sidecar)):
             name.unlink(missing_ok=True)
     return True

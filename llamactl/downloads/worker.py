@@ -21,7 +21,7 @@ from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Claim, Target
 from llamactl.downloads.tuning import KIB, Tuning
 from llamactl.errors import Interrupted, NetworkError, RateLimited
-from llamactl.hub.limits import asked_wait
+from llamactl.hub.limits import LONGEST, asked_wait
 from llamactl.hub.remote import RemoteFile
 
 _CONNECTION_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
@@ -262,7 +262,9 @@ class Worker:
             return
         self.waiting = waiting
         try:
-            if self._crew.stop.wait(max(0.0, waiting.until - time.time())):
+            # A clock that is set back must not make a day of it.
+            seconds = min(max(0.0, waiting.until - time.time()), LONGEST)
+            if self._crew.stop.wait(seconds):
                 raise Interrupted
         finally:
             self.waiting = None
