@@ -144,7 +144,10 @@ def estimate(
     if dimensions is None:
         return Need(weights, None, None, 2 * projector, load.ctx_size)
     context = _padded(load.ctx_size or dimensions.context_length or 4096)
-    cells = _padded(_windowed_cells(dimensions.window, context, load))
+    if load.parallel is not None:
+        # Slots that were asked for by number have a share of the context each.
+        context = _slots(load) * _padded(context // _slots(load))
+    cells = _windowed_cells(dimensions.window, context, load)
     cache = _cache(dimensions, context, cells, load)
     compute = _compute(dimensions, context, cells, load)
     return Need(weights, cache, compute, 2 * projector, context)

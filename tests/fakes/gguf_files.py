@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import gguf
     import numpy as np
     from numpy.typing import NDArray
 
@@ -78,15 +79,7 @@ def _built(seed: int, shards: int, name: str, context_length: int) -> tuple[byte
         writer.add_rope_dimension_count(EMBEDDING // HEADS)
         writer.add_file_type(0)
         writer.add_pooling_type(gguf.PoolingType.MEAN)
-        tokens = _vocabulary()
-        writer.add_vocab_size(len(tokens))
-        writer.add_tokenizer_model("llama")
-        writer.add_token_list([text for text, _, _ in tokens])
-        writer.add_token_scores([score for _, score, _ in tokens])
-        writer.add_token_types([kind for _, _, kind in tokens])
-        writer.add_unk_token_id(0)
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
+        add_tokenizer(writer)
         writer.add_add_bos_token(True)
         writer.add_add_eos_token(False)
         writer.add_chat_template(CHAT_TEMPLATE)
@@ -97,6 +90,20 @@ def _built(seed: int, shards: int, name: str, context_length: int) -> tuple[byte
         writer.write_tensors_to_file()
         writer.close()
         return tuple(file.read_bytes() for file in sorted(Path(folder).iterdir()))
+
+
+def add_tokenizer(writer: gguf.GGUFWriter) -> int:
+    """Give a model the tokenizer of all tiny models; how many tokens it has."""
+    tokens = _vocabulary()
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([text for text, _, _ in tokens])
+    writer.add_token_scores([score for _, score, _ in tokens])
+    writer.add_token_types([kind for _, _, kind in tokens])
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    return len(tokens)
 
 
 def _vocabulary() -> list[tuple[str, float, int]]:

@@ -25,6 +25,7 @@ from llamactl.models.fit import (
 from llamactl.models.gguf import read_dimensions, read_header
 from llamactl.models.ggufbytes import NotGGUF, Value
 from tests.fakes.gguf_files import tiny_gguf
+from tests.models.gguf_shapes import Shape, write_model
 from tests.requirements import require
 
 GIB = 1024 * MIB
@@ -236,25 +237,38 @@ def test_nothing_is_promised_where_the_context_is_not_known() -> None:
     assert judge(need, Machine(Memory(2 * GIB, 16 * GIB))).fits is False
 
 
+GROUPED = Shape()
+WINDOWED = Shape("gemma3", layers=12, heads=4, window=512)
+
+
 @pytest.mark.parametrize(
-    ("flags", "load"),
+    ("shape", "flags", "load"),
     [
-        ((), Load(4096)),
-        (("-np", "1", "-ctk", "f32", "-ub", "128"), Load(4096, "f32", ubatch_size=128, parallel=1)),
-        (("-fa", "off"), Load(4096, flash_attn=False)),
+        (None, (), Load(4096)),
+        (None, ("-np", "1", "-ctk", "f32", "-ub", "128"), Load(4096, "f32", "f16", 128, 1)),
+        (None, ("-fa", "off"), Load(4096, flash_attn=False)),
+        (GROUPED, ("-ctk", "q8_0", "-ctv", "q4_0"), Load(16384, "q8_0", "q4_0")),
+        (WINDOWED, (), Load(8192)),
+        (WINDOWED, ("-np", "3"), Load(8192, parallel=3)),
+        (WINDOWED, ("-np", "1", "--swa-full"), Load(8192, parallel=1, swa_full=True)),
     ],
 )
 def test_the_estimate_is_what_llama_cpp_prints(
-    tmp_path: Path, flags: tuple[str, ...], load: Load
+    tmp_path: Path, shape: Shape | None, flags: tuple[str, ...], load: Load
 ) -> None:
-    path = tiny_gguf(tmp_path / "tiny.gguf")[0]
+    path = tmp_path / "model.gguf"
+    if shape is None:
+        tiny_gguf(path)
+    else:
+        write_model(path, shape)
     printed = buffers(path, "-c", str(load.ctx_size), *flags)
     need = estimate(read_header(path).dimensions, path.stat().st_size, load)
     assert need.cache is not None and need.compute is not None
-    assert need.cache == pytest.approx(printed["KV"], abs=0.01 * MIB)
+    # Each of up to two caches is printed to a hundredth of a MiB.
+    assert need.cache == pytest.approx(printed["KV"], abs=0.02 * MIB)
     assert need.weights == pytest.approx(printed["model"], abs=0.1 * MIB)
     assert printed["compute"] <= need.compute + 0.1 * MIB
-    assert need.compute <= 1.3 * printed["compute"] + MIB
+    assert need.compute <= 1.4 * printed["compute"] + MIB
 
 
 def buffers(model: Path, *flags: str) -> dict[str, float]:
@@ -268,10 +282,13 @@ def buffers(model: Path, *flags: str) -> dict[str, float]:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                found = re.search(r"(model|KV|compute) buffer size = +([\d.]+) MiB", line)
                 # A first round measures without allocating, the last one counts.
+                if "model buffer size" in line:
+                    sizes = {}
+                found = re.search(r"(model|KV|compute) buffer size = +([\d.]+) MiB", line)
                 if found is not None:
-                    sizes[found[1]] = float(found[2]) * MIB
+                    size = float(found[2]) * MIB
+                    sizes[found[1]] = size + (sizes.get("KV", 0.0) if found[1] == "KV" else 0.0)
                 if "listening" in line:
                     break
         finally:
