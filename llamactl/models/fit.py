@@ -202,6 +202,9 @@ def _compute(dimensions: Dimensions, context: int, windowed: int, load: Load) ->
     """
     if not dimensions.layers:
         context = windowed = 0
+    if load.parallel is not None:
+        # A batch looks at one slot's own cells.
+        context, windowed = context // _slots(load), windowed // _slots(load)
     batch = load.ubatch_size
     masked = context + (windowed if any(layer.windowed for layer in dimensions.layers) else 0)
     activations = 4 * batch * (5 * dimensions.embedding + 3 * dimensions.feed_forward)
