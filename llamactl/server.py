@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -126,6 +127,7 @@ class _Hooks:
                 "Stop it, or give this one a data_dir of its own."
             )
         self.lock.write_note(pid=os.getpid())
+        _check_addresses(server.cfg)
         self.lifeline = os.pipe()
         try:
             key = ensure_management_key(self.config)
@@ -205,6 +207,28 @@ def _refuse_second_worker(settings: Any) -> None:
             "downloads, a second one would start them twice, and one that is recycled would stop "
             "them. Use server.threads for more requests at the same time."
         )
+
+
+def _check_addresses(settings: Any) -> None:
+    """Say at once what is wrong with an address, which gunicorn tries five times over."""
+    if {"GUNICORN_FD", "LISTEN_PID"} & os.environ.keys():
+        return  # The sockets come from outside, already bound.
+    for address in settings.address:
+        if not isinstance(address, tuple):
+            continue
+        host, port = address
+        try:
+            family, kind, protocol, _, target = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+        except OSError as error:
+            raise RuntimeError(
+                f"llamactl cannot listen on {_bind_address(host, port)}: {error.strerror}. "
+                "Name another address with --host and --port, or server.host and server.port."
+            ) from error
 
 
 def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
