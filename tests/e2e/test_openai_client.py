@@ -130,6 +130,34 @@ def test_structured_output_keeps_its_schema(server: LlamactlProcess) -> None:
     assert answer in ({"answer": "yes"}, {"answer": "no"})
 
 
+def test_a_conversation_with_tools_passes_whole_and_streamed(server: LlamactlProcess) -> None:
+    schema = {"type": "object", "properties": {"unit": {"enum": ["celsius", "kelvin"]}}}
+    function = {"name": "weather", "description": "The weather.", "parameters": schema}
+    call = {"name": "weather", "arguments": '{"unit": "kelvin"}'}
+    asked: Any = {
+        "model": "chat",
+        "messages": [
+            *PROMPT,
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"id": "call-1", "type": "function", "function": call}],
+            },
+            {"role": "tool", "tool_call_id": "call-1", "content": "290"},
+        ],
+        "max_tokens": 5,
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": "auto",
+    }
+    with client(server) as api:
+        whole = api.chat.completions.create(**asked)
+        # A model of random weights calls no tool: what it writes instead has to come.
+        assert whole.choices[0].message.content or whole.choices[0].message.tool_calls
+        with api.chat.completions.create(**asked, stream=True) as stream:
+            ends = [event.choices[0].finish_reason for event in stream if event.choices]
+        assert ends[-1] in {"length", "stop", "tool_calls"}
+
+
 def test_embeddings_come_in_both_encodings(server: LlamactlProcess) -> None:
     with client(server) as api:
         packed = api.embeddings.create(model="embed", input=["one", "another"])
