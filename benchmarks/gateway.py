@@ -1,25 +1,30 @@
-"""What the gateway adds: to a request, to a streamed event, to two hundred streams at once.
+"""What the gateway adds: to a request, to a streamed event, to many streams at once.
 
-``python -m benchmarks.gateway`` starts a server and an instance without a model, and measures both
-side by side in one run: the instance itself, and the same through the gateway.
+``python -m benchmarks.gateway`` starts a server and an instance without a model, and measures side
+by side in one run: the instance itself, plain nginx before it, llamactl, nginx before llamactl, and
+nginx carrying the answers for llamactl.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from benchmarks.front import Front, free_port
+from benchmarks.measure import machine
 from tests.e2e.processes import LlamactlProcess
 
+LLAMACTL = "llamactl"
 INSTANCE = Path(__file__).with_name("fast_instance.py")
 _AT = re.compile(rb'"at":([0-9.]+)')
 
@@ -68,10 +73,13 @@ class Connection:
         """Send a request for a stream; the milliseconds by which each event came late."""
         await self.head(request)
         late: list[float] = []
+        rest = b""
         while (size := int((await self.reader.readline()).strip(), 16)) > 0:
-            chunk = await self.reader.readexactly(size + 2)
+            # A chunk may hold several events, and end inside one.
+            rest += (await self.reader.readexactly(size + 2))[:-2]
             now = time.monotonic()
-            late += [(now - float(at)) * 1000 for at in _AT.findall(chunk)]
+            whole, _, rest = rest.rpartition(b"\n\n")
+            late += [(now - float(at)) * 1000 for at in _AT.findall(whole)]
         await self.reader.readline()
         return late
 
@@ -137,68 +145,98 @@ def point(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def row(name: str, direct: list[float], through: list[float], goal: str) -> None:
-    """One line of the table: median and 99th percentile on both ways, and what was added."""
-    cells = [point(values, share) for values in (direct, through) for share in (0.5, 0.99)]
-    added = cells[2] - cells[0]
-    times = "".join(f"{cell:11.2f}" for cell in cells)
-    print(f"{name:34}{times}{added:11.2f}{cells[2] / cells[0]:8.1f}x   {goal}")
+Ways = Mapping[str, Target]
 
 
-async def measure(direct: Target, through: Target, options: argparse.Namespace) -> None:
-    """Print the table."""
-    heads = ("direct p50", "p99", "llamactl p50", "p99", "added p50", "ratio")
-    print(f"{'milliseconds':34}" + "".join(f"{head:>11.11}" for head in heads) + "   goal")
-    await latency(through, 1, 50)
-    for clients, goal in ((1, "added <= 1.5"), (16, "")):
-        row(
-            f"request, {clients} client(s)",
-            await latency(direct, clients, options.requests),
-            await latency(through, clients, options.requests),
-            goal,
-        )
-    row(
-        "event of one stream",
-        await lateness(direct, 1, 500, 0.005),
-        await lateness(through, 1, 500, 0.005),
-        "added <= 0.5",
+async def requests_table(ways: Ways, clients: int, count: int) -> None:
+    """The latency of small requests on each way, and what it is above the instance's own."""
+    print(f"\n| a request, {clients} client(s), ms | p50 | p99 | added at p50 |\n|---|---|---|---|")
+    own = 0.0
+    for name, target in ways.items():
+        await latency(target, clients, 4 * clients)
+        times = await latency(target, clients, count)
+        middle = point(times, 0.5)
+        own = own or middle
+        print(f"| {name} | {middle:.2f} | {point(times, 0.99):.2f} | {middle - own:.2f} |")
+
+
+async def streams_table(ways: Ways, streams: int, events: int, gap: float) -> None:
+    """How late streamed events come on each way; ``gap`` is in seconds between two of a stream."""
+    print(
+        f"\n| {streams} stream(s), {streams / gap:.0f} events a second, ms late | p50 | p99 ",
+        end="",
     )
-    count = options.streams
-    alone = await lateness(direct, count, 60, 0.05)
-    late, checks = await while_asking_health(through, lambda: lateness(through, count, 60, 0.05))
-    row(f"event of {count} streams", alone, late, "none later by 50")
-    worst = f"{sum(each > 50 for each in late)} of {len(late)}, the worst by {max(late):.0f}"
-    print(f"events later than 50: {worst}; beside it directly the worst by {max(alone):.0f}")
-    print(f"/healthz meanwhile: median {point(checks, 0.5):.0f}, worst {max(checks):.0f}, goal 250")
+    print("| worst | by more than 50 | /healthz worst |\n|---|---|---|---|---|---|")
+    health = ways[LLAMACTL]
+    for name, target in ways.items():
+        work = functools.partial(lateness, target, streams, events, gap)
+        late, checks = await while_asking_health(health, work)
+        print(
+            f"| {name} | {point(late, 0.5):.2f} | {point(late, 0.99):.2f} | {max(late):.0f} |"
+            f" {sum(each > 50 for each in late)} of {len(late)} | {max(checks):.0f} ms |"
+        )
+
+
+async def measure(ways: Ways, options: argparse.Namespace) -> None:
+    """Print the tables."""
+    print(f"\n## The gateway, on {machine()}")
+    print("\nGoals: a request + 1.5 ms (carried by nginx + 1.0), an event + 0.5 ms, none of 200")
+    print("streams later by 50 ms, /healthz below 250 ms meanwhile.")
+    for clients in (1, 16):
+        await requests_table(ways, clients, options.requests)
+    await streams_table(ways, 1, 500, 0.005)
+    for streams in options.streams:
+        # Beyond that many events a second, the client that measures is what is measured.
+        gap = streams / 4000 if streams <= 200 else streams / 2000
+        await streams_table(ways, streams, max(10, round(3 / gap)), gap)
 
 
 def main() -> None:
     """Start a server and an instance, measure, end both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--streams", type=int, nargs="*", default=[200, 1000])
     options = parser.parse_args()
+    most = max(options.streams, default=1)
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "backends.llama-cpp.command": sys.executable,
             "backends.llama-cpp.args": [str(INSTANCE)],
             "instances.port_range": "23000-23099",
+            "server.port": free_port(),
+            "server.accel": "nginx",
+            "server.allowed_hosts": ["llm.example"],
+            "server.threads": most + 64,
+            "gateway.max_streams": most + 32,
         }
         server = LlamactlProcess(Path(folder), settings)
         try:
             server.start()
-            model = Path(folder) / "model.gguf"
-            model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
-            body = {"backend_type": "llama_cpp", "backend_options": {"model": str(model)}}
-            assert server.api("POST", "/instances/fast", json=body).ok
-            started = server.api("POST", "/instances/fast/start?wait=60").json()
-            pid, port = started["pid"], started["port"]
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            key = next(each[14:].decode() for each in environ if each.startswith(b"LLAMA_API_KEY="))
-            through = Target(int(server.url.rpartition(":")[2]), server.key)
-            asyncio.run(measure(Target(port, key), through, options))
+            port, key = start_instance(server, Path(folder) / "model.gguf")
+            llamactl = int(server.url.rpartition(":")[2])
+            nginx = Path(folder) / "nginx"
+            with Front(nginx, port, key, llamactl, server.data_dir) as front:
+                ways = {
+                    "the instance itself": Target(port, key),
+                    "nginx before it": Target(front.plain, key),
+                    LLAMACTL: Target(llamactl, server.key),
+                    "nginx before llamactl": Target(front.shipped, server.key),
+                    "nginx carries for llamactl": Target(front.accel, server.key),
+                }
+                asyncio.run(measure(ways, options))
         finally:
             server.kill_everything()
+
+
+def start_instance(server: LlamactlProcess, model: Path) -> tuple[int, str]:
+    """An instance without a model that answers at once; its port and its key."""
+    model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
+    body = {"backend_type": "llama_cpp", "backend_options": {"model": str(model)}}
+    assert server.api("POST", "/instances/fast", json=body).ok
+    started = server.api("POST", "/instances/fast/start?wait=60").json()
+    environ = Path(f"/proc/{started['pid']}/environ").read_bytes().split(b"\0")
+    key = next(each[14:].decode() for each in environ if each.startswith(b"LLAMA_API_KEY="))
+    return started["port"], key
 
 
 if __name__ == "__main__":
