@@ -101,13 +101,16 @@ def refuse_forged_form() -> AnyResponse | None:
 
 def harden(response: Response) -> Response:
     """Tell the browser what it may do with this answer."""
+    # One look at what is there: this runs for every answer, and `setdefault` looks each time.
+    there = {name.lower() for name, _ in response.headers}
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in there:
+            response.headers.add(name, value)
     if request.endpoint == "static":
         if "v" in request.args and response.status_code < 400:
             response.headers["Cache-Control"] = f"public, max-age={A_YEAR}, immutable"
-    else:
-        response.headers.setdefault("Cache-Control", "no-store")
+    elif "cache-control" not in there:
+        response.headers.add("Cache-Control", "no-store")
     return response
 
 
