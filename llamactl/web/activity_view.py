@@ -77,7 +77,7 @@ def _request(entry: Entry) -> RequestView:
         came=time.strftime("%m-%d %H:%M:%S", time.localtime(entry.came_at)),
         model=entry.instance or "–",
         key=entry.key,
-        path=entry.path or "–",
+        path=entry.path.removeprefix("/v1/") or "–",
         label=label,
         tone=tone,
         prompt_tokens=f"{entry.prompt_tokens:,}" if entry.prompt_tokens else "–",
