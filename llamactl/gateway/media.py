@@ -20,27 +20,28 @@ _REMOTE = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 def remote_addresses(body: Mapping[str, Any]) -> Iterator[str]:
     """Every address in a parsed body that is not carried along with it (``data:``)."""
+    # A list of what is still to be looked at, since a body may be nested deeper than calls can be.
+    waiting: list[Any] = []
     for key, value in body.items():
         if key not in _NOT_FETCHED:
-            yield from _below(key, value)
+            yield from _addresses_at(key, value)
+            waiting.append(value)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            # What a tool was called with is shown to the model and not fetched.
+            skipped = "input" if value.get("type") == "tool_use" else None
+            for key, item in value.items():
+                if key != skipped:
+                    yield from _addresses_at(key, item)
+                    waiting.append(item)
 
 
-def _within(value: Any) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _within(item)
-    elif isinstance(value, dict):
-        # What a tool was called with is shown to the model and not fetched.
-        skipped = "input" if value.get("type") == "tool_use" else None
-        for key, item in value.items():
-            if key != skipped:
-                yield from _below(key, item)
-
-
-def _below(key: str, value: Any) -> Iterator[str]:
+def _addresses_at(key: str, value: Any) -> Iterator[str]:
     if _ADDRESS_KEYS.fullmatch(key):
         yield from _remote_in(value)
-    yield from _within(value)
 
 
 def _remote_in(value: Any) -> Iterator[str]:

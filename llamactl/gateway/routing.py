@@ -7,6 +7,7 @@ instance as the client sent them, since only the bytes of the model's name are e
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from email.message import Message
 from json import JSONDecodeError
@@ -16,7 +17,10 @@ from llamactl.errors import InvalidRequest
 
 MAXIMUM_NAME = 512
 _MAXIMUM_PARTS = 256
-_BLANK = " \t\r\n"
+_LONGEST_PART_HEAD = 8 * 1024
+#: Values that a JSON body may hold: each costs a hundred bytes, and time in which all else stands.
+_MAXIMUM_VALUES = 1_000_000
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def readings(model: str) -> list[tuple[str, str | None]]:
 
 def read_json(raw: bytes) -> Body:
     """Read a JSON body. Raises ``InvalidRequest`` for whatever is not one JSON object."""
+    _check_values(raw)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -91,6 +96,20 @@ def read_form(raw: bytes, content_type: str) -> Body:
     except UnicodeDecodeError as error:
         raise InvalidRequest("model must be UTF-8", field="model") from error
     return Body(raw, _checked(name), None, start, end)
+
+
+def _check_values(raw: bytes) -> None:
+    if _marks(raw) <= _MAXIMUM_VALUES:
+        return
+    # What the strings hold looks like values too; they are taken out only where that matters.
+    bare = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+    many = bare.count(b'"') > 4 * _MAXIMUM_VALUES
+    if many or _marks(b"".join(bare.split(b'"')[::2])) > _MAXIMUM_VALUES:
+        raise InvalidRequest(f"The body holds more than {_MAXIMUM_VALUES} values")
+
+
+def _marks(raw: bytes) -> int:
+    return sum(raw.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def _read_object(text: str) -> tuple[dict[str, Any], Any, tuple[int, int] | None]:
@@ -137,9 +156,8 @@ def _expect(text: str, at: int, mark: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] and text[at] in _BLANK:
-        at += 1
-    return at
+    match = _BLANK.match(text, at)
+    return match.end() if match else at
 
 
 def _end_of_text(text: str, at: int) -> None:
@@ -153,19 +171,23 @@ def _no_constant(name: str) -> float:
 
 
 def _find_field(raw: bytes, delimiter: bytes, wanted: str) -> tuple[int, int] | None:
-    """Where the value of a form's field lies; its parts are walked, never copied."""
+    """Where the value of a form's field lies; its parts are walked, never copied.
+
+    Nothing may stand before the first part: an instance that does not take the content type for a
+    form would read a body that is JSON as well, and nobody would have looked at that.
+    """
     span: tuple[int, int] | None = None
-    at = raw.find(delimiter)
+    at = 0
     for _ in range(_MAXIMUM_PARTS):
-        if at < 0:
-            raise InvalidRequest("The form is cut off")
+        if not raw.startswith(delimiter, at):
+            raise InvalidRequest("The form does not begin with its boundary")
         at += len(delimiter)
         if raw[at : at + 2] == b"--":
             return span
-        body = raw.find(b"\r\n\r\n", at)
+        body = raw.find(b"\r\n\r\n", at, at + _LONGEST_PART_HEAD)
         following = raw.find(b"\r\n" + delimiter, at)
         if body < 0 or following < 0 or body > following:
-            raise InvalidRequest("The form is cut off")
+            raise InvalidRequest("The form is cut off, or a part of it has no end of its headers")
         if _names_field(raw[at:body], wanted):
             if span is not None:
                 raise InvalidRequest(f"{wanted} is given twice", field=wanted)

@@ -54,18 +54,17 @@ def split_head(data: bytes) -> tuple[Head, bytes] | None:
 
     Interim answers are passed over. Raises ``Malformed``.
     """
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        if len(data) > MAXIMUM_HEAD:
-            raise Malformed("its headers do not end")
-        return None
-    head = _parse_head(data[: end + 4])
-    rest = data[end + 4 :]
-    if head.status == 101:
-        raise Malformed("it wants to speak another protocol")
-    if head.status < 200:
-        return split_head(rest)
-    return head, rest
+    at = 0
+    while (end := data.find(b"\r\n\r\n", at, MAXIMUM_HEAD)) >= 0:
+        head = _parse_head(data[at : end + 4])
+        at = end + 4
+        if head.status == 101:
+            raise Malformed("it wants to speak another protocol")
+        if head.status >= 200:
+            return head, data[at:]
+    if len(data) > MAXIMUM_HEAD:
+        raise Malformed("its headers do not end")
+    return None
 
 
 def framing_of(method: str, head: Head) -> tuple[Framing, int | None]:

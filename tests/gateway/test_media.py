@@ -66,3 +66,10 @@ def test_a_remote_address_is_found(body: dict[str, Any]) -> None:
 )
 def test_words_about_addresses_are_left_alone(body: dict[str, Any]) -> None:
     assert list(remote_addresses(body)) == []
+
+
+def test_a_body_may_be_nested_deeper_than_calls_can_be() -> None:
+    deep: Any = {"image_url": HERE}
+    for _ in range(50_000):
+        deep = {"a": [deep]}
+    assert list(remote_addresses(deep)) == [HERE]

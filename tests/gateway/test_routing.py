@@ -194,8 +194,45 @@ def test_a_form_may_name_no_model() -> None:
         (form((MODEL[0], b"")), KIND),
         (form((MODEL[0], b"\xff")), KIND),
         (form(*[FILE] * 300), KIND),
+        (b"a preamble\r\n" + form(MODEL), KIND),
+        (b'{"a": "--xYz--"}', KIND),
+        (b'{"a": "--xYz--"}', "Multipart/Form-Data; boundary=xYz"),
     ],
 )
 def test_a_broken_form_is_refused(raw: bytes, kind: str) -> None:
     with pytest.raises(InvalidRequest):
         read_form(raw, kind)
+
+
+def test_a_parts_headers_cost_no_more_than_their_length() -> None:
+    head = "Content-Disposition: form-data" + ";a" * 2_000_000
+    with pytest.raises(InvalidRequest):
+        read_form(form((head, b"m")), KIND)
+
+
+@pytest.mark.parametrize(
+    "values", [b"[],", b"{},", b"1,", b"[", b'{"a":1},', b'"\\"",', b'"\\\\",', b'"",' * 5]
+)
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(values: bytes) -> None:
+    raw = b'{"model": "m", "a": [' + values * 1_000_000 + b"0]}"
+    with pytest.raises(InvalidRequest, match="more than 1000000 values"):
+        read_json(raw)
+
+
+def test_a_string_without_an_end_costs_no_more_than_its_length() -> None:
+    with pytest.raises(InvalidRequest):
+        read_json(b'{"a": ' + b"[" * 2_000_000 + b'"' + rb"\"" * 4_000_000)
+    with pytest.raises(InvalidRequest):
+        read_json(b'{"a": "' + rb"[\"" * 2_000_000 + b"\\")
+
+
+def test_what_strings_hold_is_not_taken_for_values() -> None:
+    text = json.dumps('[{"a, b": "\\"}], ' * 200_000)
+    raw = f'{{"text": {text}, "model": "m"}}'.encode()
+    assert read_json(raw).model == "m"
+
+
+def test_blanks_cost_no_more_than_their_length() -> None:
+    blanks = b" \r\n\t" * 1_000_000
+    raw = blanks + b"{" + blanks + b'"model"' + blanks + b":" + blanks + b'"m"' + blanks + b"}"
+    assert read_json(raw).model == "m"

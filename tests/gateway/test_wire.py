@@ -29,6 +29,7 @@ def test_interim_answers_are_passed_over() -> None:
     split = split_head(interim + HEAD)
     assert split is not None
     assert split[0].status == 200
+    assert split_head(b"HTTP/1.1 100 \r\n\r\n" * 2_000 + HEAD) == split_head(HEAD)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_interim_answers_are_passed_over() -> None:
         b"HTTP/2 200\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\n\r\n",
         b"x" * 100_000,
+        b"HTTP/1.1 100 \r\n\r\n" * 5_000,
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX: folded\r\n line\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX : space\r\n\r\n",
