@@ -70,8 +70,11 @@ def number(raw: Any, field: str, *, low: float | None = None) -> float:
             value = int(raw) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", raw) else float(raw)
         except ValueError:
             value = None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidRequest(f"{field} must be a number, not {_kind(raw)}", field=field)
+    # A whole number may be too large to be made a float, so only floats are asked for more.
+    if isinstance(value, float) and math.isnan(value):
+        raise InvalidRequest(f"{field} must be a number", field=field)
     if abs(value) > 2**63:
         raise InvalidRequest(f"{field} is too large", field=field)
     if low is not None and value < low:
@@ -117,7 +120,8 @@ def flag_value(flag: Flag, raw: Any, field: str) -> Value:
 
 def number_text(value: float) -> str:
     """A number as a command line has it: ``8`` for 8.0."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else repr(value)
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < 2**53)
+    return str(int(value)) if whole else repr(value)
 
 
 def _word(raw: Any, field: str) -> Scalar:

@@ -52,6 +52,7 @@ def parse_json(raw: bytes) -> object:
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_whole,
         )
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8, from byte {error.start} on") from None
@@ -97,6 +98,13 @@ def _finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
         raise InvalidRequest(f"The body holds the number {digits[:30]}, which is too large")
+    return number
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    # Whoever reckons with it may want a float, and there is none so large.
+    _finite(digits)
     return number
 
 

@@ -94,6 +94,9 @@ def test_null_leaves_a_flag_alone(config: Config) -> None:
         ({"ctx_size": True}, "backend_options.ctx_size"),
         ({"ctx_size": 1.5}, "backend_options.ctx_size"),
         ({"temp": float("nan")}, "backend_options.temp"),
+        ({"temp": float("inf")}, "backend_options.temp"),
+        ({"temp": "9" * 400}, "backend_options.temp"),
+        ({"ctx_size": 10**400}, "backend_options.ctx_size"),
         ({"model": 5.5, "model_": ""}, "backend_options.model_"),
         ({"model": ""}, "backend_options.model"),
         ({"model": ["a"]}, "backend_options.model"),
@@ -114,6 +117,11 @@ def test_a_wrong_value_is_refused_naming_its_field(
         options(config, given)
     assert caught.value.field == field
     assert field in caught.value.message or field.rpartition(".")[2] in caught.value.message
+
+
+def test_a_number_for_an_unknown_flag_may_have_any_size(config: Config) -> None:
+    given = options(config, {"extra_args": {"--new-flag": 10**400}})
+    assert given.extra_args == {"--new-flag": f"{10**400}"}
 
 
 @pytest.mark.parametrize("key", ["model", "hf_repo", "alias", "lora", "chat_template", "device"])

@@ -58,6 +58,7 @@ def test_a_json_object_is_read_as_it_is(client: FlaskClient) -> None:
         (b'{"a": -Infinity}', "-Infinity"),
         (b'{"a": 1e999}', "too large"),
         (b'{"a": ' + b"9" * 5000 + b"}", "too long"),
+        (b'{"a": [-' + b"9" * 400 + b"]}", "too large"),
         (b'{"a": "\xff"}', "UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "UTF-8"),
         (b'{"a": "\\ud800"}', "surrogate"),
