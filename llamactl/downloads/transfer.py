@@ -182,12 +182,15 @@ class Transfer:
 
     def _record(self) -> None:
         while self.schedule.wait_to_record(self.tuning.record_interval):
+            before = sum(target.part.durable for target in self.targets)
             for target in self.targets:
                 # A small file that is complete is made durable in a moment, once it is verified.
                 if not (target.part.complete and target.file.size <= self.tuning.request_size):
                     target.part.record()
             self.schedule.recorded()
             self._progressed()
+            if before == sum(target.part.durable for target in self.targets):
+                self.stop.wait(_TICK)
 
     def _verify(self) -> None:
         """Verify one file after the other; with several threads, those of a set side by side."""
