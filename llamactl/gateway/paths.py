@@ -6,6 +6,9 @@ adapters, tools that run commands), and each version adds some: what is not here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 #: POST below /v1 whose body names the model.
 OPENAI_POSTS = frozenset(
     {
@@ -50,6 +53,9 @@ NATIVE_POSTS = frozenset(
 #: GET below /llama-cpp/NAME; these never start an instance.
 NATIVE_GETS = frozenset({"health", "props", "v1/health", "v1/models"})
 
+_PROPS = "/props"
+_MODELS = "/v1/models"
+
 #: What is left of /props: paths, slots and settings of the machine are not for inference keys.
 SHOWN_PROPS = (
     "default_generation_settings",
@@ -62,6 +68,29 @@ SHOWN_PROPS = (
     "eos_token",
     "build_info",
 )
+
+#: What is left of a model in /v1/models: a router tells the command line of each one as well.
+SHOWN_OF_MODEL = (
+    "id",
+    "name",
+    "model",
+    "aliases",
+    "tags",
+    "object",
+    "created",
+    "owned_by",
+    "type",
+    "description",
+    "capabilities",
+    "architecture",
+    "details",
+    "meta",
+)
+#: OpenAI's name for the list, and Ollama's.
+_LISTS = ("data", "models")
+_SHOWN_OF_STATUS = ("value", "failed", "progress")
+
+Json = Mapping[str, Any]
 
 
 def openai_target(method: str, rest: str) -> str | None:
@@ -76,3 +105,30 @@ def native_target(method: str, rest: str) -> str | None:
     if method == "POST" and (rest in NATIVE_POSTS or openai_target(method, rest[3:]) == f"/{rest}"):
         return f"/{rest}"
     return None
+
+
+def is_shown_in_part(target: str) -> bool:
+    """Whether the answer holds more than an inference key may see; ``shown_part`` is the rest."""
+    return target in {_PROPS, _MODELS}
+
+
+def shown_part(target: str, answer: Json) -> Json:
+    """What an inference key may see of an answer. Raises ``TypeError`` for another form of it."""
+    if target == _PROPS:
+        return _only(answer, SHOWN_PROPS)
+    lists = _only(answer, _LISTS)
+    shown = {name: [_shown_model(each) for each in models] for name, models in lists.items()}
+    return {"object": "list", **shown}
+
+
+def _shown_model(model: Json) -> Json:
+    shown = _only(model, (*SHOWN_OF_MODEL, "status"))
+    if "status" in shown:
+        shown["status"] = _only(shown["status"], _SHOWN_OF_STATUS)
+    return shown
+
+
+def _only(whole: Json, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(whole, dict):
+        raise TypeError("an object was expected")
+    return {name: whole[name] for name in names if name in whole}

@@ -9,14 +9,14 @@ from werkzeug.exceptions import NotFound
 
 from llamactl.errors import UpstreamGone
 from llamactl.gateway.passage import Call
-from llamactl.gateway.paths import SHOWN_PROPS, native_target
+from llamactl.gateway.paths import is_shown_in_part, native_target, shown_part
 from llamactl.web import services
 from llamactl.web.answers import json_answer
 from llamactl.web.openai.passing import forward, headers, inference_principal, model_body
 
 blueprint = Blueprint("llama_cpp", __name__, url_prefix="/llama-cpp")
 
-_LARGEST_PROPS = 1 << 20
+_LARGEST_ANSWER = 1 << 20
 
 
 @blueprint.post("/<name>/<path:rest>")
@@ -43,7 +43,7 @@ def get(name: str, rest: str) -> Response:
         return Call(instance, "GET", target, headers(), b"", wakes=False)
 
     response = forward(principal, plan)
-    return _shown_props(response) if target == "/props" else response
+    return _in_part(target, response) if is_shown_in_part(target) else response
 
 
 def _allowed(method: str, rest: str) -> str:
@@ -53,18 +53,17 @@ def _allowed(method: str, rest: str) -> str:
     return target
 
 
-def _shown_props(response: Response) -> Response:
-    """The properties that say how to talk to the model, and nothing of the machine."""
+def _in_part(target: str, response: Response) -> Response:
+    """What says how to talk to the model, and nothing of the machine."""
     if response.status_code != 200:
         return response
     with response:
         raw = b""
         for piece in response.iter_encoded():
             raw += piece
-            if len(raw) > _LARGEST_PROPS:
-                raise UpstreamGone("The instance's properties are too long")
+            if len(raw) > _LARGEST_ANSWER:
+                raise UpstreamGone(f"The instance's answer to {target} is too long")
     try:
-        props = json.loads(raw)
-        return json_answer({name: props[name] for name in SHOWN_PROPS if name in props})
-    except (ValueError, TypeError) as error:
-        raise UpstreamGone("The instance's properties are not JSON") from error
+        return json_answer(shown_part(target, json.loads(raw)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UpstreamGone(f"The instance's answer to {target} cannot be read") from error
