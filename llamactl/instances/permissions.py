@@ -17,6 +17,7 @@ from llamactl.instances.flags import DANGEROUS, RESERVED, lookup
 
 if TYPE_CHECKING:
     from llamactl.instances.options import Options
+    from llamactl.instances.values import Value
 
 #: Variables that llamactl sets itself, whatever the configuration says.
 _OURS = re.compile(r"LLAMACTL_.*|LLAMA_API_KEY|LLAMA_SERVER_.*|LLAMA_ARG_(HOST|PORT|API_.*|SSL_.*)")
@@ -24,9 +25,25 @@ _DANGEROUS_VARIABLES = re.compile(
     r"LD_.*|DYLD_.*|PATH|HOME|SHELL|IFS|ENV|BASH_ENV|PYTHON.*|PERL.*|RUBY.*|NODE_OPTIONS"
     r"|GGML_BACKEND_PATH|GGML_BACKEND_DIR|LLAMA_.*|HF_.*|HUGGING.*|MODEL_ENDPOINT|AIP_.*"
     r"|.*_PROXY|SSL_CERT_.*|CURL_.*|OPENSSL_.*|GCONV_PATH|LOCPATH|NLSPATH|MALLOC_.*|TMPDIR"
-    r"|XDG_.*|SSH_.*|DOCKER_.*",
+    r"|XDG_.*|SSH_.*|DOCKER_.*|TMP|TEMP"
+    # What a shell runs when it is started, should the program be a script.
+    r"|SHELLOPTS|BASHOPTS|BASH_.*|PS4"
+    # Libraries that the drivers and run-time systems of GPUs load because a variable names them.
+    r"|.*INJECTION.*|.*PLUGIN.*|.*_LIBS?|.*_LIBRAR(Y|IES)|.*_LIBRARY_PATH|.*_DRIVERS_PATH"
+    r"|VK_.*(PATH|FILES|FILENAMES)|OCL_ICD_.*|OPENCL_(VENDOR_PATH|LAYERS)|ZE_ENABLE_ALT_DRIVERS"
+    r"|UR_ADAPTERS.*|GGML_METAL_PATH_RESOURCES|GLIBC_TUNABLES|HOSTALIASES",
     re.IGNORECASE,
 )
+
+#: llama-server shows the text of these files in its properties or its log: without consent they
+#: must at least be called like what they are meant to be, and not like somebody's secrets.
+_SHOWN_FILES = {
+    "chat-template-file": (".jinja", ".jinja2", ".j2", ".tmpl"),
+    "grammar-file": (".gbnf",),
+    "json-schema-file": (".json",),
+}
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def check_permitted(options: Options, security: SecurityConfig) -> None:
@@ -37,24 +54,37 @@ def check_permitted(options: Options, security: SecurityConfig) -> None:
             hint="Set security.allow_command_override in the configuration to allow it.",
             field="command_override",
         )
-    for name, where in _flags(options):
+    for name, value, where in _flags(options):
         if name in DANGEROUS and not security.allow_dangerous_flags:
             raise InvalidRequest(
                 f"{where}: --{name} reaches files, programs or networks beyond the model",
                 hint="Set security.allow_dangerous_flags in the configuration to allow it.",
                 field=where,
             )
+        _check_shown_file(name, str(value), where, where, security)
     for name in options.environment:
         _check_variable(name, security)
     if options.preset_ini:
         _check_preset(options.preset_ini, security)
 
 
-def _flags(options: Options) -> Iterator[tuple[str, str]]:
-    for key in options.backend_options:
-        yield key.replace("_", "-"), f"backend_options.{key}"
-    for name in options.extra_args:
-        yield name.lstrip("-"), f"backend_options.extra_args.{name}"
+def _flags(options: Options) -> Iterator[tuple[str, Value, str]]:
+    for key, value in options.backend_options.items():
+        yield key.replace("_", "-"), value, f"backend_options.{key}"
+    for name, value in options.extra_args.items():
+        yield name.lstrip("-"), value, f"backend_options.extra_args.{name}"
+
+
+def _check_shown_file(
+    name: str, path: str, where: str, field: str, security: SecurityConfig
+) -> None:
+    endings = _SHOWN_FILES.get(name)
+    if endings and not path.lower().endswith(endings) and not security.allow_dangerous_flags:
+        raise InvalidRequest(
+            f"{where}: the name of this file must end in {' or '.join(endings)}",
+            hint="Name it so, or set security.allow_dangerous_flags in the configuration.",
+            field=field,
+        )
 
 
 def _check_variable(name: str, security: SecurityConfig) -> None:
@@ -71,8 +101,8 @@ def _check_variable(name: str, security: SecurityConfig) -> None:
 
 def _check_preset(preset: str, security: SecurityConfig) -> None:
     """A preset's keys are flags under three kinds of names; each is held to the same rules."""
-    for number, line in enumerate(preset.splitlines(), start=1):
-        key = line.split("=", 1)[0].strip()
+    for number, line in enumerate(_LINE_END.split(preset), start=1):
+        key, _, value = (part.strip() for part in line.partition("="))
         if not key or key[0] in "#;[" or "=" not in line:
             continue
         where = f"preset_ini line {number}"
@@ -89,3 +119,6 @@ def _check_preset(preset: str, security: SecurityConfig) -> None:
                 "configuration.",
                 field="preset_ini",
             )
+        # llama.cpp takes what follows these for a comment, blanks before it or not.
+        path = re.split("[;#]", value, maxsplit=1)[0].strip()
+        _check_shown_file(name, path, where, "preset_ini", security)

@@ -49,6 +49,18 @@ def test_a_dangerous_flag_needs_the_switch(make_config: ConfigFactory, name: str
         "https_proxy",
         "AIP_MODE",
         "AIP_HTTP_PORT",
+        "CUDA_INJECTION64_PATH",
+        "NVTX_INJECTION64_PATH",
+        "HSA_TOOLS_LIB",
+        "OMP_TOOL_LIBRARIES",
+        "NCCL_NET_PLUGIN",
+        "VK_ICD_FILENAMES",
+        "VK_DRIVER_FILES",
+        "VK_LAYER_PATH",
+        "OCL_ICD_VENDORS",
+        "LIBVA_DRIVERS_PATH",
+        "SHELLOPTS",
+        "PS4",
     ],
 )
 def test_a_dangerous_variable_needs_the_switch(make_config: ConfigFactory, name: str) -> None:
@@ -66,9 +78,46 @@ def test_our_own_variables_cannot_be_set_at_all(make_config: ConfigFactory, name
         Options.from_json({"environment": {name: "x"}}, config)
 
 
-@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "GGML_CUDA_X", "A"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "GGML_CUDA_X",
+        "HSA_OVERRIDE_GFX_VERSION",
+        "GGML_VK_VISIBLE_DEVICES",
+        "A",
+    ],
+)
 def test_harmless_variables_are_allowed(config: Config, name: str) -> None:
     assert Options.from_json({"environment": {name: "0"}}, config).environment == {name: "0"}
+
+
+@pytest.mark.parametrize(
+    ("key", "good"),
+    [
+        ("chat_template_file", "~/templates/chatml.jinja"),
+        ("grammar_file", "/srv/list.GBNF"),
+        ("json_schema_file", "person.json"),
+    ],
+)
+def test_a_secret_is_no_template_grammar_or_schema(
+    make_config: ConfigFactory, key: str, good: str
+) -> None:
+    secret = "/home/someone/.cache/huggingface/token"
+    forms: list[dict[str, Any]] = [
+        {"backend_options": {key: secret}},
+        {"backend_options": {"extra_args": {f"--{key}": secret}}},
+        {"preset_ini": f"[*]\n{key.replace('_', '-')} = {secret}\n"},
+        {"preset_ini": f"[*]\n{key.replace('_', '-')} = {secret} ;{good}\n"},
+        {"preset_ini": f"[*]\n{key.replace('_', '-')}={secret}#{good}\n"},
+    ]
+    allowed = make_config({"security.allow_dangerous_flags": True})
+    for form in forms:
+        with pytest.raises(InvalidRequest, match="must end in"):
+            Options.from_json(form, make_config())
+        Options.from_json(form, allowed)
+    Options.from_json({"backend_options": {key: good}}, make_config())
 
 
 def test_command_override_needs_the_switch(make_config: ConfigFactory) -> None:
