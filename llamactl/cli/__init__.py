@@ -53,5 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        say(f"{error.strerror or error}{where}")
+        remedy = ""
+        if isinstance(error, PermissionError):
+            remedy = ". Check the owner and the permissions, or set data_dir to another place."
+        say(f"{error.strerror or error}{where}{remedy}")
         return FAILED

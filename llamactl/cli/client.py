@@ -139,7 +139,9 @@ class Server:
         details = str(fields.get("details", f"{self.url} answered {response.status_code}"))
         if response.status_code == 400 and fields:
             return InvalidRequest(details)
-        hint = ""
+        hint = "" if fields else "Is this the address of a llamactl?"
+        if error_code == "instance_not_found":
+            hint = "See those there are with `llamactl instances`."
         if response.status_code == 401:
             hint = "Name a management key with --key or LLAMACTL_KEY."
         return ServerRefused(details, status=response.status_code, error_code=error_code, hint=hint)

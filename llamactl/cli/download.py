@@ -33,6 +33,6 @@ def download(
     with open_jobs(url, key, config_file) as jobs:
         job = follow(jobs, jobs.download(ref), display_for(as_json))
     if job["status"] != "completed":
-        raise DownloadFailed(reason(job))
+        raise DownloadFailed(reason(job, jobs))
     if not as_json:
         click.echo(job["model_path"])

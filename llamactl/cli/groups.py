@@ -22,6 +22,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("llamactl.cli.doctor:doctor", "Check what llamactl needs, one line each."),
 }
 
+#: The words of other programs of the field, and ours for the same.
+ELSEWHERE: Mapping[str, str] = {
+    "create": "instances create",
+    "list": "models",
+    "ls": "models",
+    "ps": "instances",
+    "pull": "download",
+    "rm": "models rm",
+    "run": "instances create NAME --model ORG/NAME:TAG --start",
+    "search": "models search",
+    "start": "serve",
+    "stop": "instances stop",
+}
+
 
 class DefaultGroup(click.Group):
     """A group that runs its command ``default`` when none is named."""
@@ -51,6 +65,13 @@ class LazyGroup(DefaultGroup):
         command: Any = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in ELSEWHERE:
+            ctx.fail(f"No such command '{args[0]}'; here it is: llamactl {ELSEWHERE[args[0]]}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

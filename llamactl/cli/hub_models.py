@@ -40,7 +40,7 @@ def variants(
     key: str | None,
     config_file: Path | None,
 ) -> None:
-    """List the quants that a repo offers, with their sizes and whether they fit this machine."""
+    """List a repo's quants, their sizes and which fit this machine."""
     _check_repo(repo_id)
     if url is not None:
         server = find_server(config_file, url, key)

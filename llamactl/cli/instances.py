@@ -81,7 +81,7 @@ def create(
     """Make the instance NAME; without a model it is llama.cpp's router."""
     backend_options = _assignments(settings)
     if model is not None:
-        backend_options["model"] = model
+        backend_options["model"] = model if url is not None else _as_seen_by_the_server(model)
     body: dict[str, Any] = {"backend_type": "llama_cpp", **_assignments(options)}
     body["backend_options"] = backend_options
     if aliases:
@@ -90,7 +90,7 @@ def create(
     instance = server.post(f"/instances/{segment(name)}", body)
     if start:
         instance = server.post(f"/instances/{segment(name)}/start", wait=WAIT_SECONDS)
-    _report(instance)
+    _report(instance, server)
 
 
 @instances.command()
@@ -165,13 +165,19 @@ def rm(name: str, stop_first: bool, url: str | None, key: str | None, config_fil
 
 
 def _change(server: Server, name: str, verb: str, wait: float) -> None:
-    _report(server.post(f"/instances/{segment(name)}/{verb}", wait=wait))
+    _report(server.post(f"/instances/{segment(name)}/{verb}", wait=wait), server)
 
 
-def _report(instance: Any) -> None:
+def _report(instance: Any, server: Server) -> None:
     click.echo(f"{instance['name']} {instance['status']}")
     if instance["status"] == "running":
-        say(f"It answers on 127.0.0.1:{instance['port']}, and as model {instance['name']} on /v1.")
+        say(f"It answers as model {instance['name']} at {server.url}/v1.")
+
+
+def _as_seen_by_the_server(model: str) -> str:
+    """A file's path holds from the directory of whoever typed it, not from the server's."""
+    file = Path(model).expanduser()
+    return str(file.absolute()) if file.is_file() else model
 
 
 def _row(instance: Any) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
 MODELS = "/backends/llama-cpp/models"
+
+_WANTS_A_TOKEN = frozenset({"not_found", "unauthorized", "gated"})
 
 
 class Jobs(Protocol):
@@ -146,11 +149,14 @@ def display_for(as_json: bool) -> Display:
     return Bar() if sys.stderr.isatty() else Lines()
 
 
-def reason(job: Job) -> str:
+def reason(job: Job, jobs: Jobs) -> str:
     """Why a job that has ended is not completed."""
     if job["status"] == "paused":
         return "It was paused; the same command goes on with it."
-    return job["error"] or f"It was {job['status']}."
+    told = job["error"] or f"It was {job['status']}."
+    if job["error_code"] in _WANTS_A_TOKEN and isinstance(jobs, There) and "HF_TOKEN" in os.environ:
+        return f"{told} The server downloads, with its own token: HF_TOKEN of this shell is not it."
+    return str(told)
 
 
 @contextlib.contextmanager

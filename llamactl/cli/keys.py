@@ -83,23 +83,26 @@ def create(
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@click.argument("key_id", metavar="ID", type=click.IntRange(min=1))
 @server_options
-def rm(key_id: str, url: str | None, key: str | None, config_file: Path) -> None:
+def rm(key_id: int, url: str | None, key: str | None, config_file: Path) -> None:
     """Delete the key with this ID; requests that use it end."""
-    find_server(config_file, url, key).delete(f"/auth/keys/{segment(key_id)}")
+    find_server(config_file, url, key).delete(f"/auth/keys/{key_id}")
     say(f"Key {key_id} is deleted.")
 
 
 def moment(text: str, now: float) -> int:
-    """Unix seconds of ``30d`` from now or of a date's midnight here."""
+    """Unix seconds of ``30d`` from now or of a date's midnight here, which must lie ahead."""
     match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
     if match:
         return int(now + int(match[1]) * _UNITS[match[2]])
     try:
-        return int(datetime.fromisoformat(text).astimezone().timestamp())
+        found = int(datetime.fromisoformat(text).astimezone().timestamp())
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither like 30d nor like 2030-01-31") from None
+    if found <= now:
+        raise click.BadParameter(f"{text} is in the past")
+    return found
 
 
 def _instance_id(server: Server, name: str) -> int:

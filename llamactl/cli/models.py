@@ -29,6 +29,8 @@ from llamactl.errors import LlamactlError, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
+NONE_YET = "No models yet; get one with: llamactl download ORG/NAME:TAG"
+
 
 class VerificationFailed(LlamactlError):
     """A cached file is not what the hub promised."""
@@ -58,7 +60,7 @@ def list_models(as_json: bool, url: str | None, key: str | None, config_file: Pa
         heads = ("MODEL", "SIZE", "FILES", "STATE", "PATH")
         click.echo(table(heads, [_row(model) for model in found]))
     else:
-        say("No models yet; get one with: llamactl download ORG/NAME:TAG")
+        say(NONE_YET)
 
 
 @models.command()
@@ -98,19 +100,24 @@ def verify(
     key: str | None,
     config_file: Path | None,
 ) -> None:
-    """Hash cached models again and compare them with what the hub promised."""
+    """Compare cached models with what the hub promised.
+
+    Their files are read and hashed again, which takes a while.
+    """
     wanted = None if reference is None else ModelRef.parse(reference)
     damaged = []
     with open_jobs(url, key, config_file) as jobs:
         orders: list[tuple[str, str | None]]
         if wanted is None:
             orders = [(repo, None) for repo in sorted({model["repo"] for model in jobs.models()})]
+            if not orders:
+                say(NONE_YET)
         else:
             orders = [(wanted.repo_id, wanted.tag if ":" in str(reference) else None)]
         for repo_id, tag in orders:
             job = follow(jobs, jobs.verify(repo_id, tag, repair), display_for(as_json))
             if job["status"] != "completed":
-                damaged.append(f"{repo_id}: {reason(job)}")
+                damaged.append(f"{repo_id}: {reason(job, jobs)}")
             elif not as_json:
                 click.echo(f"{repo_id}{f':{tag}' if tag else ''} is as the hub promised it")
     if damaged:

@@ -24,6 +24,7 @@ ACTIVE = frozenset({"queued", "downloading"})
 _MOVING = frozenset({"downloading", "verifying"})
 _SHOWN_AT_ONCE = 4
 _NARROWEST_BAR = 6
+_NARROWEST_LABEL = 8
 _WIDEST_BAR = 60
 
 
@@ -129,12 +130,14 @@ class Row(NamedTuple):
     def share(self) -> float:
         return min(1.0, self.done / self.total) if self.total else 0.0
 
-    @property
-    def figures(self) -> str:
+    def figures(self, fewer: int = 0) -> str:
+        """Share, size and pace; ``fewer`` leaves out the size first, then the pace."""
         if not self.total:
             return self.tail
         size = f"{size_text(self.done)} of {size_text(self.total)}"
-        return f"{int(self.share * 100):3d} %  {size:<18}  {self.tail}".rstrip()
+        parts = [f"{int(self.share * 100):3d} %", f"{size:<18}", self.tail]
+        shown = (parts, [parts[0], parts[2]], parts[:1])[fewer]
+        return "  ".join(shown).rstrip()
 
 
 def bar_lines(job: Job, width: int, *, fancy: bool = True, colour: bool = False) -> list[str]:
@@ -190,17 +193,23 @@ def _pace(job: Job) -> str:
 
 
 def _laid_out(rows: list[Row], width: int, fancy: bool, colour: bool) -> list[str]:
-    room = width - max(len(row.figures) for row in rows) - 4
-    label_width = min(max(len(row.label) for row in rows), max(8, room * 2 // 3))
+    figures: list[str] = []
+    room = 0
+    for fewer in range(3):
+        figures = [row.figures(fewer) for row in rows]
+        room = width - max(map(len, figures)) - 4
+        if room >= _NARROWEST_LABEL:
+            break
+    label_width = min(max(len(row.label) for row in rows), max(_NARROWEST_LABEL, room * 2 // 3))
     cells = min(_WIDEST_BAR, room - label_width)
     lines = []
-    for row in rows:
+    for row, figure in zip(rows, figures, strict=True):
         label = _shorten(row.label, label_width).ljust(label_width)
         if cells < _NARROWEST_BAR:
-            lines.append(f"{label}  {row.figures}"[:width])
+            lines.append(f"{label}  {figure}"[:width])
         else:
             bar = _bar(row.share, cells, fancy, colour)
-            lines.append(f"{label}  {bar}  {row.figures}")
+            lines.append(f"{label}  {bar}  {figure}")
     return lines
 
 

@@ -201,7 +201,7 @@ class Instance:
     def failure(self) -> StartFailed:
         """Why it failed, for whoever asked for it."""
         return StartFailed(
-            f"the instance {self.name} did not start: {self.life.error or 'no reason is known'}",
+            f"The instance {self.name} did not start: {self.life.error or 'no reason is known'}",
             hint=self.life.hint,
             retry_after=max(1.0, self.retry_at - time.monotonic()),
             log_lines=self.life.log_lines,

@@ -113,7 +113,7 @@ class Leases:
         if self._shared.stopping:
             raise ShuttingDown("the server is going down", retry_after=10)
         if instance.deleted:
-            raise InstanceNotFound(f"there is no instance {instance.name!r}")
+            raise InstanceNotFound(f"There is no instance {instance.name!r}")
         if self._places.queued(instance) or instance.status in ("starting", "restarting"):
             return False
         if instance.status == "failed" and (asked or time.monotonic() < instance.retry_at):

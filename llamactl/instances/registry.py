@@ -51,7 +51,7 @@ class Registry:
         """The one of that name; ``InstanceNotFound``."""
         found = self._instances.get(name)
         if found is None:
-            raise InstanceNotFound(f"there is no instance {name[:60]!r}")
+            raise InstanceNotFound(f"There is no instance {name[:60]!r}")
         return found
 
     def resolve(self, model: str) -> Instance | None:
@@ -121,10 +121,10 @@ class Registry:
     def _check_new(self, name: str, options: Options) -> None:
         limit = self._shared.config.instances.max_instances
         if name in self._instances:
-            raise InstanceExists(f"there is already an instance {name}")
+            raise InstanceExists(f"There is already an instance {name}")
         if 0 <= limit <= len(self._instances):
             raise MaxInstancesReached(
-                f"there are already {len(self._instances)} instances",
+                f"There are already {len(self._instances)} instances",
                 hint="Delete one, or raise instances.max_instances.",
             )
         self._check_aliases(name, options)

@@ -179,7 +179,9 @@ class ModelCache:
             entries = entries_of(inventory)
             gone = [e for e in entries if tag is None or e.tag.casefold() == tag.casefold()]
             if not gone:
-                raise _not_found(repo_id, tag, [entry.tag for entry in entries])
+                raise _not_found(
+                    repo_id, tag, [entry.tag for entry in entries], "Check the spelling"
+                )
             removal = plan_removal(inventory, gone, [e for e in entries if e not in gone])
             paths = removal.paths()
             users = self._in_use(paths) if paths else []
@@ -231,8 +233,10 @@ class ModelCache:
             disk.sweep(folder, older_than=time.time() - _ABANDONED)
 
 
-def _not_found(repo_id: str, tag: str | None, tags: Sequence[str]) -> ModelNotFound:
+def _not_found(
+    repo_id: str, tag: str | None, tags: Sequence[str], remedy: str = "Download it first"
+) -> ModelNotFound:
     name = repo_id if tag is None else f"{repo_id}:{tag}"
-    hint = f"Cached are its tags {', '.join(tags)}" if tags else "Download it first"
+    hint = f"Cached are its tags {', '.join(tags)}" if tags else remedy
     shown = name if name.isprintable() else ascii(name)
     return ModelNotFound(f"{shown} is not in the cache", hint=hint)

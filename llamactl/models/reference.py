@@ -17,6 +17,9 @@ _LONGEST_TAG = 200
 #: A tag becomes part of a file's name in the flat cache (with ``/`` as ``=``) and of a URL.
 _FORBIDDEN_IN_TAG = re.compile(r"""[=<>"|?*%#]|^[-.~/]""")
 
+#: How other programs and a browser's address bar begin the name.
+_ADDRESS = re.compile(r"(https?://[^/]*/|hf\.co/|huggingface\.co/|hf://)", re.IGNORECASE)
+
 _FORM = "The form is org/name or org/name:tag, such as bartowski/Llama-3.2-3B-Instruct-GGUF:Q4_K_M."
 
 
@@ -53,8 +56,10 @@ class ModelRef:
             raise InvalidRequest("The model's name is too long", hint=_FORM, field="repo")
         repo_id, colon, tag = text.partition(":")
         if not is_repo_id(repo_id):
+            address = _ADDRESS.match(text)
             raise InvalidRequest(
-                f"{text!a} does not name a model: {repo_id!a} is no repository",
+                f"{text!a} does not name a model: "
+                + (f"leave out {address[0]}" if address else f"{repo_id!a} is no repository"),
                 hint=_FORM,
                 field="repo",
             )

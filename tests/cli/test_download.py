@@ -208,6 +208,10 @@ def test_a_running_server_gets_the_job_and_the_command_follows_it(
     try:
         server.data_dir = shell.folder / "data"
         server.start()
+        shell.environment["HF_TOKEN"] = "hf_of_this_shell"
+        code, _, err = shell.run("download", "org/private")
+        assert code == 1
+        assert "HF_TOKEN of this shell is not it" in err
         hub.throttle(1 << 20)
         with shell.start("download", REPO, "--json") as follower:
             assert follower.stdout is not None

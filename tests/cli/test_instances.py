@@ -83,6 +83,7 @@ def test_create_with_start_waits_until_it_answers(run: Run, rest: FakeRest) -> N
     rest.answers["POST /instances/tiny/start"] = (200, instance(status="running"))
     outcome = run("instances", "create", "tiny", "--start")
     assert outcome.out == "tiny running\n"
+    assert outcome.err == f"It answers as model tiny at {rest.url}/v1.\n"
     assert [asked.target for asked in rest.asked] == [
         "/api/v1/instances/tiny",
         "/api/v1/instances/tiny/start?wait=120.0",
@@ -175,3 +176,30 @@ def test_a_moment_can_be_an_age(text: str, seconds: int) -> None:
 
 def test_a_moment_can_be_a_date() -> None:
     assert moment("2030-01-31", 0.0) > 1_895_000_000
+
+
+def test_an_instance_that_is_not_there_is_told_with_where_to_look(run: Run, rest: FakeRest) -> None:
+    gone = {"error": "instance_not_found", "details": "There is no instance 'tny'."}
+    rest.answers["GET /instances/tny"] = (404, gone)
+    outcome = run("instances", "show", "tny")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == f"{gone['details']} See those there are with `llamactl instances`.\n"
+
+
+def test_an_address_that_is_no_llamactl_is_told_apart(run: Run, rest: FakeRest) -> None:
+    rest.answers["GET /instances"] = (404, b"<html>not here")
+    outcome = run("instances")
+    assert outcome.code == 1
+    assert "Is this the address of a llamactl?" in outcome.err
+
+
+def test_a_key_is_deleted_by_its_number_only(run: Run, rest: FakeRest) -> None:
+    assert run("keys", "rm", "laptop").code == 2
+    assert rest.asked == []
+
+
+def test_a_key_that_would_be_dead_at_once_is_bad_usage(run: Run, rest: FakeRest) -> None:
+    outcome = run("keys", "create", "x", "--expires", "2020-01-01")
+    assert outcome.code == 2
+    assert "2020-01-01 is in the past" in outcome.err
+    assert rest.asked == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import subprocess
@@ -12,7 +13,7 @@ import click
 import pytest
 
 from llamactl import __version__
-from llamactl.cli.groups import COMMANDS, root
+from llamactl.cli.groups import COMMANDS, ELSEWHERE, root
 from tests.cli.conftest import Run
 
 
@@ -99,6 +100,33 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     finally:
         os.close(write_end)
     assert done.stderr == ""
+
+
+def test_a_word_of_another_program_is_answered_with_ours(run: Run) -> None:
+    outcome = run("pull", "llama3.2")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "llamactl download" in outcome.err
+
+
+def test_every_word_of_another_program_leads_to_a_command_that_exists() -> None:
+    for ours in ELSEWHERE.values():
+        name, *rest = ours.split()
+        command = root.get_command(click.Context(root), name)
+        assert command is not None
+        if rest and isinstance(command, click.Group):
+            assert rest[0] in command.commands
+
+
+def test_a_place_that_may_not_be_written_is_exit_1_with_the_remedy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_how: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data")
+
+    monkeypatch.setattr(root, "main", refused)
+    outcome = run("models")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("Permission denied: /data. Check the owner")
 
 
 def test_without_a_command_the_server_is_meant(run: Run, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_rm_deletes_the_tag_and_says_so(run: Run, cached: Path) -> None:
     assert not cached.exists()
     again = run("models", "rm", "org/name:q4_k_m")
     assert again.code == 1
-    assert len(again.err.splitlines()) == 1
+    assert again.err == "org/name:q4_k_m is not in the cache. Check the spelling.\n"
 
 
 def test_rm_without_a_tag_deletes_every_tag_of_the_repo(run: Run, cached: Path) -> None:
@@ -112,3 +112,20 @@ def test_beside_a_download_of_another_command_the_list_still_comes(
     assert refused.code == 1
     assert "process 4242" in refused.err
     assert cached.exists()
+
+
+def test_the_path_of_a_model_is_meant_from_here_not_from_the_server(
+    run: Run, tmp_path: Path, cached: Path
+) -> None:
+    with FakeRest() as rest:
+        rest.answers["POST /instances/tiny"] = (201, {"name": "tiny", "status": "stopped"})
+        lock = FileLock(tmp_path / "data/server.lock")
+        assert lock.acquire()
+        lock.write_note(pid=1, url=rest.url)
+        try:
+            for model in (f"flat/{cached.name}", "org/name:Q4_K_M"):
+                assert run("instances", "create", "tiny", "--model", model).code == 0
+        finally:
+            lock.release()
+    sent = [asked.body["backend_options"]["model"] for asked in rest.asked]
+    assert sent == [str(cached), "org/name:Q4_K_M"]

@@ -46,6 +46,12 @@ def test_no_line_of_the_bar_is_wider_than_the_terminal(width: int) -> None:
             assert len(ESCAPE.sub("", line)) < width
 
 
+@pytest.mark.parametrize(("width", "shown"), [(40, "25 %  1.0 MB/s, 0:02 left"), (20, "25 %")])
+def test_a_narrow_terminal_gets_fewer_figures_and_none_in_part(width: int, shown: str) -> None:
+    (line,) = bar_lines(job(done=500_000, speed=1e6, eta=1.5), width)
+    assert line.endswith(shown)
+
+
 def test_the_bar_shows_bytes_speed_and_time_left() -> None:
     (line,) = bar_lines(job(done=500_000, speed=1e6, eta=1.5), 100)
     for part in ("m-Q4_K_M.gguf", " 25 %", "500 kB of 2.0 MB", "1.0 MB/s", "0:02 left"):

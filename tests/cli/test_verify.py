@@ -68,8 +68,10 @@ def test_verify_of_what_is_not_cached_is_exit_1(run: Run, hub: FakeHub) -> None:
     assert len(outcome.err.splitlines()) == 1
 
 
-def test_verify_of_an_empty_cache_has_nothing_to_say(run: Run) -> None:
-    assert run("models", "verify") == (0, "", "")
+def test_verify_of_an_empty_cache_says_that_nothing_is_there(run: Run) -> None:
+    outcome = run("models", "verify")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "No models yet" in outcome.err
 
 
 def test_variants_are_listed_with_sizes_and_what_is_cached(run: Run, hub: FakeHub) -> None:

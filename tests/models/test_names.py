@@ -104,6 +104,12 @@ def test_anything_else_is_no_repository_name(name: object) -> None:
     assert caught.value.field == "repo"
 
 
+@pytest.mark.parametrize("before", ["https://huggingface.co/", "hf.co/", "hf://"])
+def test_an_address_in_place_of_a_name_is_told_what_to_leave_out(before: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"leave out {before}"):
+        ModelRef.parse(f"{before}org/name:Q4_K_M")
+
+
 @pytest.mark.parametrize("oid", ["a" * 64, "0" * 40])
 def test_a_digest_has_forty_or_sixty_four_hexadecimal_digits(oid: str) -> None:
     assert check_oid(oid) == oid
