@@ -170,7 +170,7 @@ class Attempt:
     def _fetch_and_publish(self, plan: Plan) -> Path:
         cache, repo_id = self._services.cache, self._ref.repo_id
         cache.check_collision(repo_id, [file.filename for file in plan.selection.files])
-        cache.check_writable()
+        cache.check_writable(repo_id)
         pending = list(plan.selection.files)
         while pending := [file for file in pending if not self._is_cached(file)]:
             rooms = [(cache.partial_path(repo_id, file.oid), file.size) for file in pending]

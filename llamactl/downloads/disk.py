@@ -18,6 +18,7 @@ if sys.platform != "win32":
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+_IN_THE_WAY = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 _seek_lock = threading.Lock()
 
@@ -42,6 +43,11 @@ def named_errors(path: Path) -> Iterator[None]:
             raise CacheNotWritable(
                 f"{path.parent} cannot be written: {error.strerror}",
                 hint="Check the directory's owner, its permissions and the disk's health.",
+            ) from error
+        if error.errno in _IN_THE_WAY:
+            raise CacheNotWritable(
+                f"{error.filename or path} is in the way: {error.strerror}",
+                hint="Nobody but llamactl makes files of that name; remove it.",
             ) from error
         raise
 

@@ -11,8 +11,10 @@ came from. A sidecar that is missing, garbled or of other content means starting
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +252,9 @@ def _fresh_name(sidecar: Path) -> Path:
 def _open_locked(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FileExistsError(errno.EEXIST, "not a plain file", str(path))
         if not disk.lock(descriptor):
             os.close(descriptor)
             raise PartBusy(f"{path.name} is being written by another download")

@@ -109,9 +109,14 @@ class ModelCache:
         """
         self._library.check_collision(repo_id, filenames)
 
-    def check_writable(self) -> None:
-        """Raises ``CacheNotWritable`` naming the directory that cannot be written."""
+    def check_writable(self, repo_id: str | None = None) -> None:
+        """Raises ``CacheNotWritable`` naming the directory that cannot be written.
+
+        With ``repo_id`` also where something else than a folder is in place of one of its folders.
+        """
         self._volume.check_writable()
+        if repo_id is not None:
+            self._store.check_folders(repo_id)
 
     def free_space(self) -> int:
         """Bytes that the caches' file system can still take."""

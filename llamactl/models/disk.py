@@ -56,10 +56,16 @@ def make_dirs(path: Path, root: Path) -> None:
         try:
             current.mkdir()
         except FileExistsError:
-            if not stat.S_ISDIR(current.lstat().st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(current)) from None
+            check_folder(current)
         else:
             sync_dir(parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raises ``NotADirectoryError`` when a link or a file stands where a folder should be."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(path))
 
 
 @contextlib.contextmanager
@@ -74,7 +80,8 @@ def named_errors(root: Path) -> Iterator[None]:
             ) from error
         raise CacheNotWritable(
             f"{error.filename or root} cannot be written: {error.strerror}",
-            hint=f"Check the owner and the permissions of {root}, or choose another directory.",
+            hint=f"Check the owner and the permissions of {root}, or set "
+            "backends.llama-cpp.cache_dir and .hub_dir to directories that can be written.",
         ) from error
 
 

@@ -41,6 +41,14 @@ class Store:
         folder = blob.parent if self._volume.links else self._flat.root
         return folder / f"{oid}.llamactl.incomplete"
 
+    def check_folders(self, repo_id: str) -> None:
+        """Raises ``CacheNotWritable`` where a planted link would lead bytes out of the cache."""
+        hub = self._hub
+        folders = (hub.repo_dir(repo_id), hub.blobs(repo_id), hub.snapshots(repo_id))
+        with disk.named_errors(hub.root):
+            for folder in (*folders, hub.ref(repo_id).parent):
+                disk.check_folder(folder)
+
     def add(self, repo_id: str, file: HubFile, part: Path, etag: str) -> Path:
         """Take over the complete, verified and synced ``part``; where its bytes are now.
 

@@ -170,18 +170,30 @@ def test_a_reset_forgets_every_byte(path: Path) -> None:
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     in_the_way = tmp_path / "blobs"
     in_the_way.write_text("a file")
-    with pytest.raises((CacheNotWritable, OSError)):
+    with pytest.raises(CacheNotWritable, match="blobs is in the way"):
         PartFile(in_the_way / "x.incomplete", SIZE, OID)
 
 
-def test_a_planted_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_a_planted_link_is_neither_followed_nor_removed(path: Path, tmp_path: Path) -> None:
     victim = tmp_path / "precious"
     victim.write_text("precious")
     path.parent.mkdir()
     path.symlink_to(victim)
-    with pytest.raises((CacheNotWritable, OSError)):
-        PartFile(path, SIZE, OID)
+    for use in (lambda: PartFile(path, SIZE, OID), lambda: remove_partial(path)):
+        with pytest.raises(CacheNotWritable, match="is in the way"):
+            use()
+    assert path.is_symlink()
     assert victim.read_text() == "precious"
+
+
+def test_what_is_no_plain_file_is_no_partial(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(CacheNotWritable, match="is in the way"):
+        PartFile(path, SIZE, OID)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(CacheNotWritable, match="not a plain file"):
+        PartFile(path, SIZE, OID)
 
 
 def test_allocation_without_support_of_the_file_system_gives_a_sparse_file(

@@ -517,6 +517,21 @@ def test_a_link_in_place_of_a_folder_is_not_written_through(caches: Caches, tmp_
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["", "blobs", "snapshots", "refs"])
+def test_a_link_in_place_of_a_folder_is_known_before_anything_is_fetched(
+    caches: Caches, tmp_path: Path, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    caches.cache.check_writable(REPO)
+    link = caches.repo_dir() / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside)
+    with pytest.raises(CacheNotWritable, match=link.name):
+        caches.cache.check_writable(REPO)
+    assert list(outside.iterdir()) == []
+
+
 def _part(folder: Path, file: HubFile) -> Path:
     path = folder / f"{file.oid}.incomplete"
     path.write_bytes(content_of(file.filename))
