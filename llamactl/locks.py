@@ -29,7 +29,8 @@ class FileLock:
         """Take the lock now, or say False when another process has it."""
         if self._descriptor is not None:
             return True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # It lies in the data directory, and whoever locks first makes that.
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if fcntl is not None:
             try:

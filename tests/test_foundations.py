@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,3 +94,15 @@ def test_every_error_has_a_code_and_stands_in_the_drawing() -> None:
 def test_templates_and_static_files_are_found() -> None:
     assert (assets.templates_dir() / "base.html").is_file()
     assert (assets.static_dir() / "llamactl.css").is_file()
+
+
+def test_whoever_locks_first_makes_the_folder_for_nobody_else(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        lock = FileLock(tmp_path / "share" / "data" / "server.lock")
+        assert lock.acquire()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(lock.path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o600
+    lock.release()
