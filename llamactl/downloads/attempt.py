@@ -171,11 +171,11 @@ class Attempt:
         cache, repo_id = self._services.cache, self._ref.repo_id
         cache.check_collision(repo_id, [file.filename for file in plan.selection.files])
         cache.check_writable(repo_id)
-        pending = list(plan.selection.files)
+        pending: Sequence[HubFile] = plan.selection.files
         while pending := [file for file in pending if not self._is_cached(file)]:
             rooms = [(cache.partial_path(repo_id, file.oid), file.size) for file in pending]
             self._services.space.reserve(self._job_id, rooms)
-            self._fetch(pending, plan.commit)
+            pending = self._fetch(pending, plan.commit)
         if self._halt.is_set():
             raise Interrupted
         return cache.publish(
@@ -200,14 +200,14 @@ class Attempt:
         """Somebody else's copy is being hashed."""
         self._activity = Activity("verifying")
 
-    def _fetch(self, files: Sequence[HubFile], commit: str) -> None:
-        """Fetch those of the files that nobody else is fetching at this moment."""
+    def _fetch(self, files: Sequence[HubFile], commit: str) -> list[HubFile]:
+        """Fetch the files; those that somebody else is fetching at this moment are returned."""
         stop = threading.Event()
         targets = self._open(files, commit, stop)
         if not targets:
             if self._halt.wait(_LOOK_AGAIN):
                 raise Interrupted
-            return
+            return list(files)
         limits = self._services.limits
         transfer = Transfer(
             targets,
@@ -228,6 +228,8 @@ class Attempt:
             for target in targets:
                 self._put_away(target)
             self._transfer = None
+        fetched = {target.file for target in targets}
+        return [file for file in files if file not in fetched]
 
     def _open(self, files: Sequence[HubFile], commit: str, stop: threading.Event) -> list[Target]:
         """Take the partials, with room for all bytes, before the first of them comes."""

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from requests.utils import (
@@ -77,7 +78,7 @@ class Downlink:
 
     def __init__(self, connect_timeout: float, silence_timeout: float) -> None:
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=silence_timeout)
-        self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._pipe = Pipe()
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
@@ -146,11 +147,13 @@ class Downlink:
             self._sockets.add(sock)
 
     def _manager(self, url: str) -> urllib3.PoolManager:
-        proxy = select_proxy(url, get_environ_proxies(url)) or ""
-        encrypted = not url.startswith("http:") or proxy.startswith("https:")
-        if (proxy, encrypted) not in self._managers:
-            self._managers[proxy, encrypted] = _make_manager(proxy, encrypted)
-        return self._managers[proxy, encrypted]
+        parts = urlsplit(url)
+        host = parts.scheme, parts.netloc
+        if host not in self._managers:
+            proxy = select_proxy(url, get_environ_proxies(url)) or ""
+            encrypted = host[0] != "http" or proxy.startswith("https:")
+            self._managers[host] = _make_manager(proxy, encrypted)
+        return self._managers[host]
 
 
 class _PlainResponse(SplicedResponse):

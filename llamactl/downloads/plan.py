@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llamactl.errors import NoSuchTag
@@ -45,11 +45,11 @@ class Plan:
             {
                 "commit": self.commit,
                 "tag": chosen.tag,
-                "ggufs": [asdict(file) for file in chosen.ggufs],
-                "mmproj": None if chosen.mmproj is None else asdict(chosen.mmproj),
-                "preset": None if chosen.preset is None else asdict(chosen.preset),
+                "ggufs": [vars(file) for file in chosen.ggufs],
+                "mmproj": None if chosen.mmproj is None else vars(chosen.mmproj),
+                "preset": None if chosen.preset is None else vars(chosen.preset),
                 "manifest": manifest,
-                "listing": [asdict(file) for file in self.listing],
+                "listing": [vars(file) for file in self.listing],
                 "done": sorted(self.done),
             }
         )
