@@ -194,8 +194,11 @@ def _dotenv(source: Path | None) -> dict[str, str]:
 def _read_file(source: Path, environ: Mapping[str, str]) -> dict[str, _Found]:
     try:
         root = yaml.compose(source.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        bad_line = 1 + error.object[: error.start].count(b"\n")
+        raise ConfigError(f"{source}:{bad_line}: cannot be read: it is not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

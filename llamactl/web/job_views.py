@@ -133,13 +133,19 @@ def job_view(job: Json, now: float) -> JobView:
 
 
 def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
-    """The jobs that the page of models shows: those not done, those failed, those just ended."""
-    shown = [
-        job_view(job, now)
-        for job in jobs
-        if job["status"] not in {"completed", "cancelled"}
-        or now - (job.get("completed_at") or 0) < RECENT_SECONDS
-    ]
+    """The jobs that the page of models shows: those not done, those failed, those just ended.
+
+    ``jobs`` are newest first. A failure is not shown once a later job is about the same model.
+    """
+    shown = []
+    later: set[tuple[str, str]] = set()
+    for job in jobs:
+        what = (job["repo"], str(job["tag"]).casefold())
+        recent = now - (job.get("completed_at") or 0) < RECENT_SECONDS
+        ended = job["status"] in {"completed", "cancelled"}
+        if recent if ended else job["status"] != "failed" or what not in later:
+            shown.append(job_view(job, now))
+        later.add(what)
     return JobsView(tuple(shown))
 
 

@@ -96,8 +96,8 @@ def test_a_running_download_tells_bytes_speed_and_file(visitor: Visitor, slow: s
     page = until(visitor, "/models", lambda page: " kB of 4.0 MB" in page.text)
     shown = job(page)
     terms = {each.text: each.within("div").one("dd").text for each in shown.all("dt")}
-    assert terms["Current file"] == "model-Q4_K_M.gguf"
-    assert set(terms) == {"Downloaded", "Speed", "Time left", "Current file"}
+    assert terms["Current File"] == "model-Q4_K_M.gguf"
+    assert set(terms) == {"Downloaded Bytes", "Speed", "Time left", "Current File"}
     bar = shown.one("progress")
     assert 0 <= int(bar["value"]) < int(bar["max"]) == 1000
     assert bar["aria-label"] == f"Progress of {SLOW}"
@@ -345,3 +345,7 @@ def test_an_error_of_a_button_pressed_by_htmx_is_told_on_the_page(
     assert answer.status_code == 422
     assert answer.headers["HX-Retarget"] == "#alerts"
     assert "completed" in answer.text and "<html" not in answer.text
+
+
+def test_the_address_of_a_refused_form_leads_back_to_the_form(visitor: Visitor) -> None:
+    assert visitor.open("/models/download").one("input", name="repo")

@@ -127,13 +127,20 @@ def test_waiting_is_said_with_its_time() -> None:
 def test_the_page_of_models_shows_jobs_that_matter_now() -> None:
     jobs = [
         job("downloading"),
-        job("failed", completed_at=NOW - 9999),
+        job("failed", completed_at=NOW - 9999, tag="Q8_0"),
         job("completed", completed_at=NOW - 10),
         job("completed", completed_at=NOW - 9999),
     ]
     view = current_jobs(jobs, NOW)
     assert [each.status for each in view.jobs] == ["downloading", "failed", "completed"]
     assert view.moving and not current_jobs(jobs[1:], NOW).moving
+
+
+def test_a_failure_is_forgotten_once_a_later_job_is_about_the_same_model() -> None:
+    failed = job("failed", completed_at=NOW - 9999, tag="q4_k_m")
+    later = job("completed", completed_at=NOW - 9000)
+    assert current_jobs([later, failed], NOW).jobs == ()
+    assert [each.status for each in current_jobs([failed, later], NOW).jobs] == ["failed"]
 
 
 def model(tag: str, *files: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,12 @@ def index() -> Response:
     return _page(None)
 
 
+@blueprint.get("/models/download")
+def download_form() -> AnyResponse:
+    """Lead whoever reloads the address of a refused form back to the form."""
+    return redirect(url_for("pages.models.index", form="download"))
+
+
 @blueprint.post("/models/download")
 def download() -> AnyResponse:
     """Submit a download, or show the form again with what is wrong."""
