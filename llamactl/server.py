@@ -25,7 +25,7 @@ from gunicorn.app.base import BaseApplication
 from llamactl.access.management import ensure_management_key
 from llamactl.app import create_app
 from llamactl.config import Config, load_config
-from llamactl.errors import ConfigError, LlamactlError
+from llamactl.errors import LlamactlError
 from llamactl.locks import FileLock
 from llamactl.runtime import STOP_LIMIT, STREAM_GRACE, Runtime
 
@@ -39,11 +39,6 @@ HURRY_LIMIT = 1.5
 
 def serve(config: Config) -> NoReturn:
     """Run the server in the foreground until it is told to stop. Leaves the process."""
-    if sys.platform == "win32":
-        raise ConfigError(
-            "the server needs gunicorn, which does not run on Windows",
-            hint="`llamactl download` and `llamactl models` work; run the server in WSL.",
-        )
     _Server(config).run()
     sys.exit(0)
 

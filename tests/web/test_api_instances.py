@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
-from tests.web.conftest import PATIENCE, Instances, Models
+from tests.web.conftest import INSTANCE_PORTS, PATIENCE, Instances, Models
 
 FIELDS = {
     "id", "name", "status", "created", "options", "port", "pid", "health", "restarts", "exit_code",
@@ -159,7 +159,8 @@ def test_start_answers_at_once_and_repeats_are_no_error(instances: Instances, mo
         assert answer.get_json()["status"] in {"starting", "running"}
     running = instances.wait("one", "running", "failed")
     assert running["status"] == "running"
-    assert 21500 <= running["port"] <= 21999
+    first, last = map(int, INSTANCE_PORTS.split("-"))
+    assert first <= running["port"] <= last
     assert running["pid"] > 0
     for _ in range(2):
         answer = instances.do("one", "stop")
