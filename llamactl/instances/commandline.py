@@ -178,7 +178,7 @@ def parse_command(command: str) -> dict[str, Any]:
     try:
         words = shlex.split(command.replace("\\\n", " "), comments=True)
     except ValueError as error:
-        raise InvalidRequest(f"the command cannot be read: {error}", field="command") from error
+        raise InvalidRequest(f"The command cannot be read: {error}", field="command") from error
     environment: dict[str, str] = {}
     while words and (assignment := _ASSIGNMENT.fullmatch(words[0])):
         environment[assignment[1]] = assignment[2]
@@ -188,7 +188,7 @@ def parse_command(command: str) -> dict[str, Any]:
         "llamactl-llama-server",
     }:
         raise InvalidRequest(
-            "this is no llama-server command",
+            "This is no llama-server command",
             hint="Paste a line that begins with llama-server, with its flags.",
             field="command",
         )

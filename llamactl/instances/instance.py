@@ -19,7 +19,7 @@ from llamactl.instances.logs import InstanceLog
 from llamactl.instances.options import Options
 from llamactl.instances.owner import Owner
 from llamactl.instances.shared import Shared
-from llamactl.instances.snapshot import InstanceSnapshot
+from llamactl.instances.snapshot import InstanceSnapshot, sentences
 from llamactl.instances.states import AT_REST, Event, Life, Status, backoff
 from llamactl.secret import Secret
 
@@ -248,6 +248,7 @@ class Instance:
 
     def snapshot(self) -> InstanceSnapshot:
         life = self.life
+        error = self.unusable or life.error
         return InstanceSnapshot(
             id=self.id,
             name=self.name,
@@ -259,7 +260,7 @@ class Instance:
             health=self.health,
             restarts=life.restarts,
             exit_code=life.exit_code,
-            error=self.unusable or life.error,
+            error=sentences(error, life.hint) if error else None,
             in_flight=self.in_flight,
             last_used=self.last_used_at,
         )

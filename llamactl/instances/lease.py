@@ -89,7 +89,7 @@ class Leases:
                         raise self._too_late(instance, timeout)
                     if instance.status != "running":
                         instance.changed.wait(min(left, _ASK_EVERY))
-            raise Interrupted(f"nobody waits for {instance.name} any more")
+            raise Interrupted(f"Nobody waits for {instance.name} any more")
         finally:
             with self._shared.lock:
                 instance.waiters -= 1
@@ -98,7 +98,7 @@ class Leases:
     def _check_not_stopped(self, instance: Instance, stops: int) -> None:
         if instance.stops != stops:
             raise InstanceNotRunning(
-                f"the instance {instance.name} was stopped while the request waited for it"
+                f"The instance {instance.name} was stopped while the request waited for it"
             )
 
     def _granted(self, instance: Instance) -> Lease | None:
@@ -111,7 +111,7 @@ class Leases:
     def _go_on(self, instance: Instance, asked: bool) -> bool:
         """Whether a start was asked for just now; raises if waiting is in vain."""
         if self._shared.stopping:
-            raise ShuttingDown("the server is going down", retry_after=10)
+            raise ShuttingDown("The server is going down", retry_after=10)
         if instance.deleted:
             raise InstanceNotFound(f"There is no instance {instance.name!r}")
         if self._places.queued(instance) or instance.status in ("starting", "restarting"):
@@ -122,7 +122,7 @@ class Leases:
             return False
         if not instance.options.on_demand_start:
             raise InstanceNotRunning(
-                f"the instance {instance.name} is {instance.status}",
+                f"The instance {instance.name} is {instance.status}",
                 hint="Start it, or switch on its on_demand_start.",
             )
         self._ask_for_start(instance)
@@ -141,7 +141,7 @@ class Leases:
     def _too_late(self, instance: Instance, timeout: float) -> LlamactlError:
         if self._places.queued(instance):
             return StartTimeout(
-                f"no place for {instance.name} came free in {timeout:g} seconds",
+                f"No place for {instance.name} came free in {timeout:g} seconds",
                 hint=self._places.refusal(self._places.decision(instance)).details,
                 retry_after=5,
             )

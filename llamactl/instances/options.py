@@ -179,7 +179,7 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
 def _check_backend(raw: Any) -> None:
     if raw is not None and str(raw).replace("-", "_").replace(".", "_").lower() != "llama_cpp":
         raise UnsupportedBackend(
-            f"the backend {str(raw)[:40]!r} is not supported",
+            f"The backend {str(raw)[:40]!r} is not supported",
             hint="Use llama_cpp.",
             field="backend_type",
         )
@@ -242,7 +242,7 @@ def _aliases(raw: Any) -> tuple[str, ...]:
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
             raise InvalidRequest(
-                f"the alias {alias[:60]!r} must be one word of up to 200 plain characters",
+                f"The alias {alias[:60]!r} must be one word of up to 200 plain characters",
                 field="aliases",
             )
     return tuple(dict.fromkeys(aliases))
@@ -264,6 +264,6 @@ def _nodes(raw: Any) -> tuple[str, ...]:
     nodes = values.texts(raw, "nodes")
     if set(nodes) - {"local", "main"}:
         raise InvalidRequest(
-            "instances run on this machine only", hint="Leave nodes out.", field="nodes"
+            "Instances run on this machine only", hint="Leave nodes out.", field="nodes"
         )
     return nodes

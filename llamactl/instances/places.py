@@ -38,7 +38,7 @@ class Places:
     def start_now(self, instance: Instance) -> None:
         """A person starts it: now, or ``MaxInstancesReached``."""
         if self._shared.stopping:
-            raise ShuttingDown("the server is going down")
+            raise ShuttingDown("The server is going down")
         instance.failures = 0
         if instance.status == "restarting":
             instance.begin()
@@ -78,10 +78,10 @@ class Places:
         """The error that says which limit is reached."""
         if decision.full is not None:
             limit = self._limits.groups[decision.full]
-            what = f"{limit} instances of the group {decision.full} run already"
+            what = f"{_count(limit, f' of the group {decision.full}')} already"
             setting = "instances.group_limits"
         else:
-            what = f"{self._limits.running} instances run already"
+            what = f"{_count(self._limits.running)} already"
             setting = "instances.max_running_instances"
         idle = ", and none of them is idle" if self._limits.evict else ""
         return MaxInstancesReached(f"{what}{idle}", hint=f"Stop one, or raise {setting}.")
@@ -142,6 +142,10 @@ class Places:
         if victim is not None:
             logger.info("%s stops to make room for %s", victim.name, instance.name)
         instance.begin(victim)
+
+
+def _count(number: int, of: str = "") -> str:
+    return f"{number} instance{of} runs" if number == 1 else f"{number} instances{of} run"
 
 
 def _place(instance: Instance) -> Place:

@@ -138,5 +138,5 @@ class Registry:
             for alias in options.aliases:
                 if alias == other.name or alias in other.options.aliases:
                     raise InvalidRequest(
-                        f"the alias {alias} belongs to the instance {other.name}", field="aliases"
+                        f"The alias {alias} belongs to the instance {other.name}", field="aliases"
                     )

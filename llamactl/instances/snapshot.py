@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from llamactl.errors import LlamactlError
 from llamactl.instances.options import Options
 from llamactl.instances.states import Status
 
@@ -30,6 +31,11 @@ class InstanceSnapshot:
     error: str | None
     in_flight: int
     last_used: float | None
+
+
+def sentences(message: str, hint: str) -> str:
+    """A reason, which is told in the middle of a sentence elsewhere, and what to do about it."""
+    return LlamactlError(message[:1].upper() + message[1:], hint=hint).details
 
 
 def instance_json(snapshot: InstanceSnapshot) -> dict[str, Any]:

@@ -259,7 +259,7 @@ class Supervisor:
         for field, spelled in missing_flags(options, known) if known else ():
             close = difflib.get_close_matches(spelled, sorted(known or ()), n=1)
             raise UnsupportedFlag(
-                f"this llama-server has no flag {spelled}",
+                f"This llama-server has no flag {spelled}",
                 hint=f"Did you mean {close[0]}?" if close else "Its --help lists those it has.",
                 field=field,
             )

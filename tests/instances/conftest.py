@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from tests.ports import instance_ports
 #: Short enough for a test, long enough for a busy machine.
 QUICK = Timing(poll=0.01, drain=0.2, grace=1.0, longest_backoff=0.4, health_interval=0.1)
 PATIENCE = 20.0
+#: Also several runs of the tests on one machine keep out of each other's way.
+FIRST_PORT = 20000 + os.getpid() % 29 * 100
 
 
 def eventually(condition: Callable[[], Any], what: str = "it") -> Any:
@@ -110,7 +113,7 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
     ) -> Stage:
         timing = {name: flags.pop(name) for name in list(flags) if name in times}
         llama = FakeLlama(tmp_path / "fake", **flags)
-        range_ = {"instances.port_range": instance_ports(20100, 20400)}
+        range_ = {"instances.port_range": instance_ports(FIRST_PORT, FIRST_PORT + 59)}
         config = make_config(
             {**llama.settings, **range_, **(settings or {})},
             hub_endpoint=hub[0],

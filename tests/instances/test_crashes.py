@@ -151,7 +151,7 @@ def test_a_load_that_makes_no_progress_is_given_up(make_stage: StageFactory) -> 
 
 def test_a_long_load_is_waited_for_as_long_as_it_says_something(make_stage: StageFactory) -> None:
     # The fake writes a line for every question, as a loading llama-server writes its progress.
-    stage = make_stage(load_patience=0.3, load=1.0)
+    stage = make_stage(load_patience=1.0, load=2.0)
     assert stage.run().restarts == 0
 
 

@@ -22,7 +22,7 @@ from llamactl.instances.health import Probe
 from llamactl.instances.ports import Ports
 from llamactl.secret import Secret
 from tests.fakes.gguf_files import tiny_gguf
-from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
+from tests.instances.conftest import FIRST_PORT, PATIENCE, Stage, StageFactory, eventually
 from tests.requirements import require_module
 
 
@@ -204,7 +204,7 @@ def handles(pid: int, number: int) -> bool:
 
 
 def test_it_ends_cleanly_at_sigterm_also_when_run_by_hand(model: Path) -> None:
-    port = Ports(20450, 20499).reserve()
+    port = Ports(FIRST_PORT + 90, FIRST_PORT + 99).reserve()
     argv = [*embedded_command(), "-m", str(model), "-c", "512", "--port", str(port)]
     environment = {**os.environ, "LLAMA_API_KEY": "k"}
     process = subprocess.Popen(argv, env=environment, stderr=subprocess.DEVNULL)

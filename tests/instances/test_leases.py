@@ -280,7 +280,7 @@ def test_a_busy_instance_is_never_evicted_and_who_waits_gets_the_place_after(
     for name in ("a", "b"):
         stage.create(name)
     busy = stage.supervisor.lease("a")
-    with pytest.raises(StartTimeout, match="no place"):
+    with pytest.raises(StartTimeout, match="No place"):
         stage.supervisor.lease("b", timeout=0.1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(stage.supervisor.lease, "b")
@@ -334,7 +334,7 @@ def test_without_eviction_a_full_house_is_said_at_once(make_stage: StageFactory)
     stage.supervisor.lease("a").release()
     with pytest.raises(MaxInstancesReached):
         stage.supervisor.lease("b")
-    with pytest.raises(MaxInstancesReached, match="1 instances run already"):
+    with pytest.raises(MaxInstancesReached, match="1 instance runs already"):
         stage.supervisor.start_instance("b")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from llamactl.errors import StartFailed
 from llamactl.instances import processes
-from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
+from tests.instances.conftest import FIRST_PORT, PATIENCE, Stage, StageFactory, eventually
 from tests.ports import instance_ports
 
 
@@ -141,7 +141,7 @@ def start_host(stage: Stage, data_dir: Path, *flags: str) -> subprocess.Popen[by
     settings = {
         **stage.llama.settings,
         "data_dir": str(data_dir),
-        "instances.port_range": instance_ports(20401, 20450),
+        "instances.port_range": instance_ports(FIRST_PORT + 60, FIRST_PORT + 89),
     }
     argv = [sys.executable, "-c", HOST, json.dumps(settings), str(stage.llama.model), *flags]
     host = subprocess.Popen(argv, stdout=subprocess.PIPE)

@@ -330,7 +330,8 @@ def test_a_model_that_can_never_run_fails_at_once_without_a_process(
     with pytest.raises(StartFailed, match="no GGUF file"):
         stage.supervisor.start_instance("one", wait=PATIENCE)
     failed = stage.get()
-    assert failed.status == "failed" and "no GGUF file" in (failed.error or "")
+    assert failed.status == "failed" and failed.error is not None
+    assert "no GGUF file. llama.cpp loads GGUF files only" in failed.error
     assert failed.restarts == 0 and not stage.llama.events()
 
 
