@@ -3,8 +3,8 @@
 Run as a file with ``-I -S`` and nothing but the standard library, it costs ten milliseconds.
 On Linux the kernel is told to kill this process when the thread that made it ends, which covers
 every way in which llamactl can die; the parent is looked at afterwards, because it may have died
-in between. The instance gets no new privileges, writes no core file of its gigabytes, and is what
-the kernel takes first when memory runs out.
+in between. Where the kernel cannot, a guard does it. The instance gets no new privileges, writes no
+core file of its gigabytes, and is what the kernel takes first when memory runs out.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9
 CANNOT_RUN = 127
+GUARD_LOOKS_EVERY = 0.5
 
 
 def main(argv: list[str]) -> int:
@@ -25,6 +27,8 @@ def main(argv: list[str]) -> int:
         _bind_to_parent()
     if os.getppid() != parent:
         return CANNOT_RUN
+    if sys.platform != "linux":
+        _leave_guard(parent)
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -45,6 +49,23 @@ def _bind_to_parent() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _leave_guard(parent: int) -> None:
+    """Where the kernel does not do it: a small process that ends the group when the parent has."""
+    instance = os.getpid()
+    if os.fork() != 0:
+        return
+    # The pipe must end with the instance, not with its guard.
+    for descriptor in (1, 2):
+        os.dup2(0, descriptor)
+    while os.getppid() == instance:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os.killpg(instance, SIGKILL)
+        time.sleep(GUARD_LOOKS_EVERY)
+    os._exit(0)
 
 
 if __name__ == "__main__":

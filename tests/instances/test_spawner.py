@@ -16,7 +16,7 @@ import pytest
 
 from llamactl.instances import processes
 from llamactl.instances.logs import InstanceLog
-from llamactl.instances.spawner import LocalSpawner, Order, Process
+from llamactl.instances.spawner import SHIM, LocalSpawner, Order, Process
 from llamactl.instances.watcher import Watcher
 from tests.fakes.llama import FakeLlama
 from tests.instances.conftest import eventually
@@ -261,3 +261,45 @@ def test_many_processes_share_the_one_thread(watching: Watching) -> None:
     eventually(lambda: len(watching.ends) == 20)
     assert sorted(watching.ends) == list(range(20))
     assert threading.active_count() == before
+
+
+#: Runs the shim as a system does that has no way to bind a child to its parent.
+ELSEWHERE = """
+import runpy, sys
+sys.platform = "elsewhere"
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+GUARDED_HOST = """
+import os, subprocess, sys, time
+shim = [sys.executable, sys.argv[1], sys.argv[2], str(os.getpid())]
+subprocess.Popen([*shim, *sys.argv[3:]], start_new_session=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> list[str]:
+    script = tmp_path / "elsewhere.py"
+    script.write_text(ELSEWHERE)
+    return [str(script), str(SHIM)]
+
+
+def test_where_the_kernel_does_not_bind_children_a_guard_ends_them(
+    tmp_path: Path, elsewhere: list[str]
+) -> None:
+    llama = FakeLlama(tmp_path, ignore_term=True)
+    argv = [sys.executable, "-c", GUARDED_HOST, *elsewhere, *llama.argv, "--port", "0"]
+    host = subprocess.Popen(argv)
+    child = llama.wait_for("listening")[0]["pid"]
+    host.kill()
+    host.wait()
+    eventually(lambda: not alive(child))
+
+
+def test_the_guard_goes_with_its_instance_and_holds_no_pipe(elsewhere: list[str]) -> None:
+    argv = [sys.executable, *elsewhere, str(os.getpid()), "sh", "-c", "echo done"]
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
