@@ -1,4 +1,4 @@
-"""Every error that llamactl tells a person about.
+"""The errors that llamactl tells a person about; a room may add its own below one of these.
 
 A message says what is wrong, a hint says what to do about it, and ``code`` is the stable word that
 scripts match on. The web floor maps classes to statuses in one table; nothing else does.

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that running streams get before they are cut.
 STREAM_GRACE = 10.0
-#: Seconds that instances get between SIGTERM and the end of everything.
+#: Seconds that everything gets to end once the streams were cut.
 STOP_LIMIT = 25.0
 #: Seconds that a new process waits for the one that it replaces.
 TAKEOVER_LIMIT = 50.0
@@ -111,11 +111,12 @@ class Runtime:
         self.gateway.request_stop()
         if not self._hurry.is_set():
             self.gateway.drain(STREAM_GRACE, self._hurry)
+        deadline = time.monotonic() + STOP_LIMIT
         self.gateway.cut()
         self._streams_told.set()
         self.supervisor.request_stop(hurry=self._hurry.is_set())
-        self.supervisor.join(STOP_LIMIT)
-        self.downloads.join(STOP_LIMIT)
+        self.downloads.join(max(1.0, (deadline - time.monotonic()) / 2))
+        self.supervisor.join(max(1.0, deadline - time.monotonic()))
         self.keys.stop()
         self.database.close()
         self._lock.release()

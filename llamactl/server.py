@@ -134,7 +134,8 @@ class _Hooks:
             print(f"The management key is kept in {key.path}", flush=True)  # noqa: T201
 
     def when_ready(self, server: Any) -> None:
-        self.lock.write_note(pid=os.getpid(), url=self._url(server))
+        host, port = server.LISTENERS[0].sock.getsockname()[:2]
+        self.lock.write_note(pid=os.getpid(), url=self._url(host, port))
 
     def nworkers_changed(self, server: Any, new: int, _old: int | None) -> None:
         if new > 1:
@@ -160,7 +161,7 @@ class _Hooks:
                 name="llamactl-lifeline",
                 daemon=True,
             ).start()
-        print(f"llamactl is listening on {self.lock_url()}", flush=True)  # noqa: T201
+        print(f"llamactl is listening on {self._announced_url()}", flush=True)  # noqa: T201
 
     def worker_exit(self, _server: Any, worker: Any) -> None:
         runtime = getattr(worker, "wsgi", None) and worker.wsgi.extensions["llamactl"]
@@ -171,18 +172,17 @@ class _Hooks:
     def on_exit(self, _server: Any) -> None:
         self.lock.release()
 
-    def lock_url(self) -> str:
-        """The address that the master wrote down for other processes of this user."""
+    def _announced_url(self) -> str:
+        """The address that the master wrote down; only it knows which port 0 became."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             url = self.lock.read_note().get("url")
             if url:
                 return str(url)
             time.sleep(0.01)
-        return _bind_address(self.config.server.host, self.config.server.port)
+        return self._url(self.config.server.host, self.config.server.port)
 
-    def _url(self, server: Any) -> str:
-        host, port = server.LISTENERS[0].sock.getsockname()[:2]
+    def _url(self, host: str, port: int) -> str:
         return f"http://{_bind_address(host, port)}{self.config.server.url_prefix}"
 
 

@@ -261,7 +261,7 @@ SETTINGS: tuple[Setting, ...] = (
         "instances.default_max_restarts",
         _whole(0, 1_000_000),
         3,
-        "Crashes in a row after which an instance has failed.",
+        "Restarts in a row after crashes; one more crash and the instance has failed.",
         "LLAMACTL_DEFAULT_MAX_RESTARTS",
     ),
     _setting(

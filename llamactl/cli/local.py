@@ -87,8 +87,7 @@ def services(config: Config, *, transfers: bool) -> Iterator[Services]:
     database = Database(config.data_dir / DATABASE_FILE)
     database.open()
     try:
-        hub = HubClient(config.hub.endpoint, lambda: current_token(config.hub), config.hub.offline)
-        # No server runs, so no instance does.
+        hub = hub_client(config)
         cache = model_cache(config, database)
         queue = DownloadQueue(config, database, hub, cache)
         if not transfers:
@@ -109,7 +108,7 @@ def hub_client(config: Config) -> HubClient:
 
 
 def model_cache(config: Config, database: Database) -> ModelCache:
-    """The caches of this machine, used by no instance."""
+    """The caches of this machine. No server runs, so no instance uses them."""
     directories = config.llama_cpp
     return ModelCache(
         directories.cache_dir, directories.hub_dir, database, in_use=lambda _paths: []

@@ -28,7 +28,7 @@ from llamactl.downloads.tuning import Tuning
 from llamactl.downloads.worker import Patience
 from llamactl.errors import EntryNotFound, Interrupted, LlamactlError, NetworkError, RateLimited
 from llamactl.hub.client import HubClient
-from llamactl.hub.limits import LONGEST
+from llamactl.hub.limits import ATTEMPTS, LONGEST, UNNAMED_WAIT
 from llamactl.models.cache import ModelCache
 from llamactl.models.hubfile import HubFile
 from llamactl.models.reference import ModelRef
@@ -39,9 +39,6 @@ T = TypeVar("T")
 
 #: While another job writes the only partial that is left, look whether it is done so often.
 _LOOK_AGAIN = 0.2
-#: The hub's client tries this often by itself before it gives an error.
-_TRIES_OF_THE_CLIENT = 4
-_UNNAMED_WAIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,11 @@ class Attempt:
             try:
                 return ask()
             except RateLimited as error:
-                until = error.retry_at or time.time() + _UNNAMED_WAIT
+                until = error.retry_at or time.time() + UNNAMED_WAIT
                 self._activity = Activity("rate_limited", until)
             except NetworkError:
                 failures += 1
-                if failures >= max(1, self._services.limits.retry_limit // _TRIES_OF_THE_CLIENT):
+                if failures >= max(1, self._services.limits.retry_limit // ATTEMPTS):
                     raise
                 until = time.time() + self._services.tuning.first_pause
                 self._activity = Activity("retrying", until)

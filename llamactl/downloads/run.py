@@ -67,8 +67,8 @@ class Run:
         except LlamactlError as error:
             return "fail", {**end_of("fail"), "error_code": error.code, "error": error.details}
         except Exception as error:
-            log.exception("a download failed unexpectedly")
-            reason = f"The download failed unexpectedly: {type(error).__name__}"
+            log.exception("a job failed unexpectedly")
+            reason = f"The job failed unexpectedly: {type(error).__name__}"
             return "fail", {**end_of("fail"), "error_code": "internal_error", "error": reason}
         return "complete", {**end_of("complete"), "model_path": None if path is None else str(path)}
 

@@ -73,10 +73,6 @@ class Job:
     commit_hash: str | None = None
     plan: str | None = None
 
-    def allows(self, event: JobEvent) -> bool:
-        """Whether ``event`` means anything to a job in this state."""
-        return (self.status, event) in TRANSITIONS
-
     def after(self, event: JobEvent, **changes: Any) -> Job:
         """The job as it is after ``event``; raises ``InvalidState`` where that cannot happen."""
         status = TRANSITIONS.get((self.status, event))

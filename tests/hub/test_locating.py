@@ -193,4 +193,3 @@ def test_what_could_open_the_file_is_not_shown(
     for remote in (direct, signed):
         assert hub.token not in repr(remote)
         assert "Signature" not in repr(remote)
-        assert "Signature" not in remote.shown_url

@@ -1,4 +1,4 @@
-"""Instances by REST: the rows of the contract, over a real supervisor and fake llama-servers."""
+"""Instances by REST, as docs/api.md tells it, over a real supervisor and fake llama-servers."""
 
 from __future__ import annotations
 
@@ -393,3 +393,16 @@ def test_a_command_that_is_none_of_llama_server_is_refused(client: FlaskClient) 
         answer = client.post("/api/v1/backends/llama-cpp/parse-command", json={"command": command})
         assert answer.status_code == 400
         assert "command" in answer.get_json()["details"]
+
+
+def test_a_plan_says_what_a_start_would_do_and_starts_nothing(
+    client: FlaskClient, instances: Instances, model: Path
+) -> None:
+    made = instances.create("planned", backend_options={"model": str(model)})
+    assert made.status_code == 201
+    plan = client.get("/api/v1/instances/planned/plan")
+    assert plan.status_code == 200
+    assert set(plan.get_json()) == {"needs", "free", "fits", "evicts", "why"}
+    assert plan.get_json()["evicts"] == [] and plan.get_json()["why"].endswith(".")
+    assert client.get("/api/v1/instances/planned").get_json()["status"] == "stopped"
+    assert client.get("/api/v1/instances/nobody/plan").status_code == 404

@@ -7,6 +7,7 @@ from dataclasses import fields
 from flask import Blueprint, Response
 
 from llamactl.instances.options import Options
+from llamactl.instances.plan import plan_json
 from llamactl.instances.snapshot import instance_json
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer, text_answer
@@ -112,6 +113,17 @@ def stop_instance(name: str, query: WaitQuery) -> Response:
 def restart_instance(name: str, query: WaitQuery) -> Response:
     """Stop an instance and start it anew."""
     return json_answer(instance_json(services().supervisor.restart_instance(name, query.wait)))
+
+
+@route(
+    blueprint,
+    "GET",
+    "/<name>/plan",
+    answers={200: "What a start would take, and whom it would stop", 404: NONE},
+)
+def show_plan(name: str) -> Response:
+    """Show what a start of an instance would do; nothing is started."""
+    return json_answer(plan_json(services().supervisor.plan(name)))
 
 
 @route(
