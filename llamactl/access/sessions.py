@@ -95,11 +95,6 @@ class Sessions:
         if cookie and cookie.isascii():
             self._delete(self._digest(cookie))
 
-    def end_all(self) -> None:
-        """Close every session: the next page asks everyone to log in."""
-        with self._database.write() as cursor:
-            cursor.execute("DELETE FROM sessions")
-
     def _delete(self, digest: bytes) -> None:
         with self._database.write() as cursor:
             cursor.execute("DELETE FROM sessions WHERE digest = ?", (digest,))

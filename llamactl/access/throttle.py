@@ -54,11 +54,6 @@ class Throttle:
             if len(self._levels) > self._addresses:
                 self._levels.popitem(last=False)
 
-    def succeeded(self, address: str) -> None:
-        """Forget an address's failures."""
-        with self._lock:
-            self._levels.pop(address, None)
-
     def _level(self, address: str) -> float:
         level, at = self._levels.get(address, (0.0, 0.0))
         return max(0.0, level - (self._clock() - at) / self._seconds)

@@ -52,11 +52,6 @@ class Ports:
             self._reserved.remove(port)
             self._given_back[port] = time.monotonic()
 
-    def reserved(self) -> frozenset[int]:
-        """The ports that are ours now."""
-        with self._lock:
-            return frozenset(self._reserved)
-
     def _in_turn(self) -> list[int]:
         start = self._next if self._next in self._range else self._range[0]
         offset = start - self._range[0]

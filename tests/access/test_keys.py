@@ -12,27 +12,8 @@ from llamactl.access.keys import Keys
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import InvalidKey, InvalidRequest, KeyNotFound
+from tests.access.conftest import Clock
 from tests.conftest import ConfigFactory
-
-
-class Clock:
-    """A clock that moves only when it is told to."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def keys(config: Config, database: Database, clock: Clock) -> Keys:
-    return Keys(config, database, clock)
 
 
 def test_a_new_key_opens_inference_and_not_management(keys: Keys) -> None:

@@ -7,27 +7,8 @@ import pytest
 from llamactl.access.sessions import ABSOLUTE_SECONDS, IDLE_SECONDS, Sessions
 from llamactl.config import Config
 from llamactl.database import Database
+from tests.access.conftest import Clock
 from tests.conftest import ConfigFactory
-
-
-class Clock:
-    """A clock that moves only when it is told to."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def sessions(config: Config, database: Database, clock: Clock) -> Sessions:
-    return Sessions(config, database, clock)
 
 
 def test_a_session_is_found_by_its_cookie_also_after_a_restart(
@@ -50,12 +31,6 @@ def test_a_logout_ends_this_session_and_no_other(sessions: Sessions) -> None:
     sessions.end(mine.reveal())
     assert sessions.find(mine.reveal()) is None
     assert sessions.find(other.reveal()) is not None
-
-
-def test_all_sessions_can_be_ended(sessions: Sessions) -> None:
-    cookies = [sessions.create()[0] for _ in range(3)]
-    sessions.end_all()
-    assert [sessions.find(cookie.reveal()) for cookie in cookies] == [None, None, None]
 
 
 def test_an_unused_session_runs_out(sessions: Sessions, clock: Clock) -> None:

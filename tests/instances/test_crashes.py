@@ -205,4 +205,4 @@ def test_hundreds_of_lives_leave_nothing_behind(stage: Stage) -> None:
     stage.until("failed")
     assert len(stage.llama.events("start")) == 41
     assert stage.database.read("SELECT * FROM runs") == []
-    assert stage.supervisor._shared.ports.reserved() == frozenset()
+    assert stage.supervisor._shared.ports._reserved == set()

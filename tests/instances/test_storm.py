@@ -125,5 +125,5 @@ def test_a_storm_does_nothing_illegal_and_leaves_nothing(
     eventually(lambda: not stage.processes())
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert all(each.in_flight == 0 for each in stage.supervisor.instances())
-    assert stage.supervisor._shared.ports.reserved() == frozenset()
+    assert stage.supervisor._shared.ports._reserved == set()
     assert stage.database.read("SELECT * FROM runs") == []
