@@ -33,13 +33,10 @@ _FIELDS = frozenset(
     {
         "general.architecture",
         "general.name",
-        "general.size_label",
         "general.file_type",
         "tokenizer.ggml.model",
         "tokenizer.ggml.tokens",
         "tokenizer.chat_template",
-        "split.count",
-        "split.no",
     }
 )
 _OF_THE_ARCHITECTURE = DIMENSION_FIELDS | {"expert_count"}
@@ -50,31 +47,24 @@ class GGUFHeader:
     """The facts of one file; None where it does not tell.
 
     ``parameters`` and ``tensors`` are those of this file: a shard has a part of them, and the
-    others of a set have hardly more. ``key_length`` and ``value_length`` are per head.
-    ``kv_heads`` is that of the layer with most. ``split_count`` is 1 for a file of its own.
-    ``dimensions`` are those by which memory is reckoned.
+    others of a set have hardly more. ``kv_heads`` is that of the layer with most. ``dimensions``
+    are those by which memory is reckoned.
     """
 
     version: int
     architecture: str
     name: str | None
-    size_label: str | None
     quantisation: str | None
     parameters: int
     tensors: int
     context_length: int | None
     layers: int | None
-    embedding_length: int | None
     heads: int | None
     kv_heads: int | None
-    key_length: int | None
-    value_length: int | None
     experts: int | None
     tokenizer: str | None
     vocabulary_size: int | None
     chat_template: str | None
-    split_index: int
-    split_count: int
     dimensions: Dimensions | None
 
 
@@ -173,23 +163,17 @@ def _facts(
         version=version,
         architecture=architecture,
         name=text("general.name"),
-        size_label=text("general.size_label"),
         quantisation=_quantisation(number("general.file_type"), common_type),
         parameters=parameters,
         tensors=tensors,
         context_length=number(f"{architecture}.context_length"),
         layers=number(f"{architecture}.block_count"),
-        embedding_length=number(f"{architecture}.embedding_length"),
         heads=number(f"{architecture}.attention.head_count"),
         kv_heads=number(f"{architecture}.attention.head_count_kv"),
-        key_length=number(f"{architecture}.attention.key_length"),
-        value_length=number(f"{architecture}.attention.value_length"),
         experts=number(f"{architecture}.expert_count"),
         tokenizer=text("tokenizer.ggml.model"),
         vocabulary_size=number("tokenizer.ggml.tokens"),
         chat_template=text("tokenizer.chat_template"),
-        split_index=number("split.no") or 0,
-        split_count=number("split.count") or 1,
         dimensions=dimensions_of(fields, number("tokenizer.ggml.tokens")),
     )
 

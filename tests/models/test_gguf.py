@@ -15,7 +15,7 @@ import pytest
 
 from llamactl.models.gguf import GGUFHeader, NotGGUF, read_header, read_model
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
-from tests.fakes.gguf_files import CHAT_TEMPLATE, EMBEDDING, HEADS, LAYERS, tiny_gguf
+from tests.fakes.gguf_files import CHAT_TEMPLATE, HEADS, LAYERS, tiny_gguf
 
 UINT32, TEXT, ARRAY, UINT64 = 4, 8, 9, 10
 
@@ -56,7 +56,6 @@ def test_a_real_file_tells_all_that_a_models_page_shows(tmp_path: Path) -> None:
     assert found.context_length == 4096
     assert found.layers == LAYERS
     assert found.heads == found.kv_heads == HEADS
-    assert found.embedding_length == EMBEDDING
     assert found.quantisation == "F32"
     assert found.chat_template == CHAT_TEMPLATE
     assert found.tensors == len(other.tensors)
@@ -65,18 +64,15 @@ def test_a_real_file_tells_all_that_a_models_page_shows(tmp_path: Path) -> None:
     assert tokens is not None
     assert found.vocabulary_size == len(tokens.data)
     assert found.tokenizer == "llama"
-    assert (found.split_index, found.split_count) == (0, 1)
 
 
 def test_the_shards_of_a_model_are_read_as_one(tmp_path: Path) -> None:
     whole = read_header(tiny_gguf(tmp_path / "tiny.gguf")[0])
     shards = tiny_gguf(tmp_path / "split.gguf", shards=3)
     split = read_model(shards)
-    assert (split.split_index, split.split_count) == (0, 3)
     assert split.parameters == whole.parameters
     assert split.tensors == whole.tensors
     assert split.architecture == whole.architecture
-    assert read_header(shards[1]).split_index == 1
 
 
 def test_the_names_of_all_kinds_are_those_of_the_gguf_package() -> None:
@@ -212,7 +208,7 @@ def test_no_damage_of_a_real_file_does_harm(tmp_path: Path) -> None:
             except NotGGUF:
                 pass
             else:
-                assert found.parameters >= 0
+                assert found.parameters <= found.tensors * 2**50
             slowest = max(slowest, time.perf_counter() - start)
         _now, peak = tracemalloc.get_traced_memory()
     finally:
