@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from llamactl.config import Config
 from llamactl.errors import ConfigError
+from llamactl.parsing import MINIMUM_KEY_LENGTH
 from llamactl.secret import Secret
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "management.key"
 PREFIX = "llcm_"
-MINIMUM_LENGTH = 32
 _MAXIMUM_BYTES = 4096
 
 
@@ -87,10 +87,10 @@ def _read(path: Path) -> Secret:
             os.fchmod(file.fileno(), 0o600)
         raw = file.read(_MAXIMUM_BYTES)
     value = raw.decode("ascii", "replace").strip()
-    if len(value) < MINIMUM_LENGTH or not value.isprintable() or not value.isascii():
+    if len(value) < MINIMUM_KEY_LENGTH or not value.isprintable() or not value.isascii():
         raise ConfigError(
             f"{path} holds no usable management key",
             hint=f"Remove the file and a new key is made, or put a text of at least "
-            f"{MINIMUM_LENGTH} characters there.",
+            f"{MINIMUM_KEY_LENGTH} characters there.",
         )
     return Secret(value)
