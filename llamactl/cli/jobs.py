@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from llamactl.cli.client import Server
 from llamactl.cli.local import Services, data_directory, find_server, services
@@ -23,6 +23,9 @@ from llamactl.models.snapshots import cached_model_json
 
 MODELS = "/backends/llama-cpp/models"
 
+#: A cached model in the REST interface's form.
+CachedModel = Mapping[str, Any]
+
 _WANTS_A_TOKEN = frozenset({"not_found", "unauthorized", "gated"})
 
 
@@ -31,7 +34,7 @@ class Jobs(Protocol):
 
     poll_seconds: float
 
-    def models(self) -> list[Job]: ...
+    def models(self) -> list[CachedModel]: ...
 
     def download(self, ref: ModelRef) -> str:
         """Queue it; the job's id."""
@@ -54,7 +57,7 @@ class Here:
         self._cache = own.cache
         self._queue = own.downloads
 
-    def models(self) -> list[Job]:
+    def models(self) -> list[CachedModel]:
         return [cached_model_json(model) for model in self._cache.list()]
 
     def download(self, ref: ModelRef) -> str:
@@ -87,8 +90,8 @@ class There:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def models(self) -> list[Job]:
-        found: list[Job] = self._server.get(MODELS)
+    def models(self) -> list[CachedModel]:
+        found: list[CachedModel] = self._server.get(MODELS)
         return found
 
     def download(self, ref: ModelRef) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from llamactl.errors import BadMetadata
 from llamactl.models.hubfile import Manifest
 from llamactl.models.layout import ref_of_manifest
-from llamactl.models.memory import Memory
 from llamactl.models.reference import ModelRef
+from llamactl.models.remembered import Memory
 
 #: All names in the folder, and the references of the manifests among them.
 _Names = tuple[frozenset[str], dict[str, ModelRef]]

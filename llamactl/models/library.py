@@ -14,10 +14,10 @@ from llamactl.models.hubfile import HubFile
 from llamactl.models.hubscan import HubScanner, SnapshotFile, Snapshots
 from llamactl.models.inventory import Inventory, take_inventory
 from llamactl.models.layout import FlatCache, HubCache, flat_name, unfinished_name
-from llamactl.models.memory import Memory
 from llamactl.models.names import is_repo_id
 from llamactl.models.offer import Offer
 from llamactl.models.reference import LATEST, ModelRef
+from llamactl.models.remembered import Memory
 from llamactl.models.snapshots import CachedModel
 from llamactl.models.verified import VerifiedFiles, VerifiedRows
 from llamactl.models.volume import Volume

@@ -14,7 +14,7 @@ import pytest
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import ModelNotFound
-from llamactl.models import memory
+from llamactl.models import remembered
 from llamactl.models.cache import ModelCache
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
@@ -301,7 +301,7 @@ def test_a_reference_that_is_not_cached_names_what_is(caches: Caches) -> None:
 def test_changes_by_other_programs_are_seen_in_the_next_list(
     caches: Caches, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(memory, "_SETTLED_NS", 0)
+    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
     probe = tmp_path / "probe"
 
     def settle() -> None:
@@ -345,7 +345,7 @@ def test_changes_by_other_programs_are_seen_in_the_next_list(
 def test_a_thousand_models_are_listed_without_reading_them_again(
     config: Config, caches: Caches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_SETTLED_NS", 0)
+    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
     for number in range(1000):
         caches.hf_download(f"org/Model-{number}-GGUF", [f"Model-{number}-Q8_0.gguf"])
     time_of_last_change = time.time_ns()
@@ -362,7 +362,7 @@ def test_a_thousand_models_are_listed_without_reading_them_again(
 def test_lists_of_many_threads_bear_with_models_that_come_and_go(
     caches: Caches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_SETTLED_NS", 0)
+    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
     finished = threading.Event()
 
