@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,18 @@ def test_a_stream_that_is_closed_stops_the_generation(server: LlamactlProcess) -
 
 
 def test_a_client_that_gives_up_waiting_stops_the_generation(server: LlamactlProcess) -> None:
-    with client(server) as api:
-        patient = api.with_options(timeout=0.3)
-        with contextlib.suppress(openai.APITimeoutError):
-            patient.completions.create(
-                model="chat", prompt="Once", max_tokens=8000, extra_body={"ignore_eos": True}
-            )
+    with client(server) as api, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            api.with_options(timeout=2).completions.create,
+            model="chat",
+            prompt="Once",
+            max_tokens=16000,
+            # Slow enough to outlast the client, however fast the machine is.
+            extra_body={"ignore_eos": True, "n_probs": 50},
+        )
+        wait_for("a busy slot", lambda: busy_slots(server) == 1)
+        with pytest.raises(openai.APITimeoutError):
+            answer.result()
     wait_for("the lease to be back", lambda: in_flight(server) == 0)
     # llama-server looks for a client that left only in a second without any result, and each look
     # at its slots is one: whoever looks more often keeps the generation going.

@@ -142,6 +142,7 @@ def _add_test_routes(
                 "taken": instances.taken,
                 "returned": instances.returned,
                 "in_flight": gateway.in_flight(),
+                "waiting": gateway._admission._waiting.total(),
                 "threads": threading.active_count(),
                 "rss": _resident_kilobytes(),
             }

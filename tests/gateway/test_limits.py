@@ -65,9 +65,7 @@ def test_one_key_cannot_take_every_place(narrow: Served) -> None:
 
 def test_the_line_for_an_instance_that_starts_is_bounded(narrow: Served) -> None:
     waiting = [narrow.stream(chat(model="asleep")) for _ in range(2)]
-    eventually(lambda: narrow.state()["in_flight"] == 2)
-    # The last of them has its place a moment before it stands in the line.
-    time.sleep(0.2)
+    eventually(lambda: narrow.state()["waiting"] == 2)
     assert "gateway.max_waiting" in refused(narrow, model="asleep")
     assert narrow.call("POST", "/v1/chat/completions", chat())[0] == 200
     for stream in waiting:
