@@ -1,4 +1,4 @@
-"""Downloads by REST: the rows of the contract, over a real queue, hub and cache."""
+"""Downloads by REST, as docs/api.md tells it, over a real queue, hub and cache."""
 
 from __future__ import annotations
 

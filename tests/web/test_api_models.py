@@ -1,4 +1,4 @@
-"""Cached models by REST: the rows of the contract, over a real cache and hub."""
+"""Cached models by REST, as docs/api.md tells it, over a real cache and hub."""
 
 from __future__ import annotations
 
