@@ -221,14 +221,14 @@ class Transfer:
     def _is_right(self, target: Target) -> bool:
         """Follow the bytes of a file as they come and say whether its digest is the hub's."""
         digest = digest_for(target.file.oid, target.file.size)
-        buffer = memoryview(bytearray(CHUNK))
+        buffer = memoryview(bytearray(min(CHUNK, target.file.size)))
         position = 0
         while position < target.file.size:
             end = self.schedule.wait_for_bytes(target, position)
             if end == position:
                 raise Interrupted
             while position < end:
-                count = target.part.read(buffer[: min(CHUNK, end - position)], position)
+                count = target.part.read(buffer[: end - position], position)
                 if self.stop.is_set():
                     raise Interrupted
                 if not count:

@@ -1,16 +1,16 @@
 """How many connections fetch at a time. Pure: times and figures come from outside.
 
-More connections help where each of them is slow. Where two keep this machine busy, more of them
+More connections help where each of them is slow. Where one keeps this machine busy, more of them
 only fight for the processor and for the file, and keep the hash from following; so a transfer
-begins with two and opens up as soon as they turn out not to be busy. Where they are, it tries
-twice as many now and then and stays with them if that is worth it.
+begins with one and opens up as soon as it turns out not to be busy. Where it is, twice as many are
+tried now and then, and kept if that is worth it.
 
 A server that is overloaded gets half as many, and after a quiet time twice as many again.
 """
 
 from __future__ import annotations
 
-_NARROW = 2
+_NARROW = 1
 #: Seconds over which figures are taken: to see whether workers are busy, and to compare.
 _GLANCE = 0.1
 _WINDOW = 0.2
@@ -19,10 +19,11 @@ _LONG_WAY = 0.1
 #: A look that comes this much too early is early enough.
 _EARLY = 0.01
 #: Share of a core from which the workers count as busy.
-_BUSY = 0.4
+_BUSY = 0.2
 #: What twice as many connections must bring to be kept.
-_WORTH_IT = 1.15
-_NEXT_TRIAL = 10.0
+_WORTH_IT = 1.3
+#: Seconds to the first trial, when the pace is steady, and from each to the next.
+_FIRST_TRIAL, _NEXT_TRIAL = 0.3, 10.0
 
 
 class Width:
@@ -84,6 +85,8 @@ class Width:
         elif share < _BUSY:
             self._open()
             return
+        if not self._next_trial:
+            self._next_trial = now + _FIRST_TRIAL
         if now >= self._next_trial:
             self._before = self._width, rate
             self._width = min(self._connections, self._width * 2)
