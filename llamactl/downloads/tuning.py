@@ -16,7 +16,8 @@ class Tuning:
     request asks for, and its share of the bytes that are not recorded yet.
     ``request_size``: what one request asks for. Small enough that the hash can follow closely,
     large enough that requests cost nothing.
-    ``longest_request``: on lines with a long way to the server a request may grow up to this.
+    ``longest_request``: on lines with a long way to the server a request may grow up to this; the
+    hash follows no closer than that for each connection.
     ``read_size``: the most that is read and written at once.
     ``record_interval``: how long received bytes may wait for the disk and the sidecar.
     ``connect_timeout``: for the connection itself; silence after it is the stall's business.
@@ -28,7 +29,7 @@ class Tuning:
 
     piece_size: int = 16 * MIB
     request_size: int = 8 * MIB
-    longest_request: int = 64 * MIB
+    longest_request: int = 24 * MIB
     read_size: int = MIB
     record_interval: float = 1.0
     connect_timeout: float = 10.0
