@@ -53,7 +53,7 @@ docs: $(STAMPS)/run  ## write anew what the documentation takes from the code
 	mv ARCHITECTURE.md.new ARCHITECTURE.md
 
 clean:  ## remove .venv and everything that was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say what .venv holds, so that nothing is installed twice; a changed setup.cfg installs anew.
