@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import secrets
 import shutil
@@ -147,7 +149,8 @@ def move(source: Path, path: Path) -> None:
 @contextlib.contextmanager
 def temporary_name(folder: Path) -> Iterator[Path]:
     """A name in ``folder`` that nobody else uses; nothing is left there."""
-    temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}.incomplete"
+    owner = f"{_process_space()}.{os.getpid()}"
+    temporary = folder / f"{TEMPORARY_PREFIX}{owner}.{secrets.token_hex(8)}.incomplete"
     try:
         yield temporary
     finally:
@@ -156,12 +159,35 @@ def temporary_name(folder: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, older_than: float) -> None:
-    """Remove temporary names that a killed process left in ``folder`` before that unix time."""
+    """Remove temporary names that a killed process left in ``folder``.
+
+    At once where it can be told that their process has ended; where that cannot be told (another
+    machine or container may share the folder) those that are older than ``older_than``, unix time.
+    """
     with contextlib.suppress(FileNotFoundError):
         for path in folder.glob(f"{TEMPORARY_PREFIX}*.incomplete"):
             with contextlib.suppress(FileNotFoundError):
-                if path.lstat().st_ctime < older_than:
+                if _is_orphan(path.name) or path.lstat().st_ctime < older_than:
                     path.unlink()
+
+
+def _is_orphan(name: str) -> bool:
+    space, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition(".")
+    pid = rest.partition(".")[0]
+    if not space or space != _process_space() or not pid.isdecimal():
+        return False
+    return not Path("/proc", pid).exists()
+
+
+@functools.cache
+def _process_space() -> str:
+    """A word for where process numbers are ours: this boot and container; empty if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return ""
+    return hashlib.sha256(boot + str(namespace).encode()).hexdigest()[:12]
 
 
 def remove_file(root: Path, path: Path) -> bool:

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -647,3 +649,17 @@ def _caches_in(folder: Path, database: Database) -> Caches:
     """What a process finds when it starts."""
     flat, hub = folder / "flat", folder / "hub"
     return Caches(ModelCache(flat, hub, database, lambda _paths: []), flat, hub)
+
+
+def test_what_a_killed_process_left_goes_at_once_and_a_living_ones_stays(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys; from llamactl.models import disk\n"
+        "with disk.temporary_name(pathlib.Path(sys.argv[1])) as path:\n"
+        "    path.touch(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with disk.temporary_name(tmp_path) as ours:
+        ours.touch()
+        disk.sweep(tmp_path, older_than=0)
+        assert list(tmp_path.iterdir()) == [ours]
