@@ -39,6 +39,7 @@ class Pipe:
 
         Waits for the first of them; 0 at the end of ``source``.
         """
+        # ``works`` is false elsewhere, so nobody gets here; the type checker has to be told.
         if sys.platform != "linux":
             raise NotImplementedError
         reading, writing = self._open()
