@@ -130,7 +130,7 @@ def make_run(instance: Instance, avoid_ports: Sequence[int]) -> Run:
         raise StartFailed(instance.unusable, hint="Save its options again.")
     _check_options(options, shared)
     files = find_files(options, shared.resolve_model)
-    embedded, program = _program(options, shared)
+    program = program_of(options, shared)
     preset = _write_preset(instance) if options.preset_ini else None
     port = shared.ports.reserve(avoid_ports)
     launch = commandline.Launch(
@@ -141,18 +141,13 @@ def make_run(instance: Instance, avoid_ports: Sequence[int]) -> Run:
         models_preset=_text(preset),
         metrics=shared.config.server.accel is not None,
     )
-    known = None
-    if not options.command_override:
-        known = shared.backend.known_flags(ask=commandline.has_renamed(options))
-    words = commandline.arguments(options, instance.name, launch, expand, known)
     try:
-        if embedded:
-            check_embedded(words)
+        words = words_of(program, options, instance.name, launch, shared)
     except UnsupportedFlag as error:
         shared.ports.release(port)
         raise StartFailed(error.message, hint=error.hint) from error
     key = Secret(secrets.token_urlsafe(32))
-    return Run(instance, [*program, *words], port, key, files.all)
+    return Run(instance, words, port, key, files.all)
 
 
 def _check_options(options: Options, shared: Shared) -> None:
@@ -168,8 +163,29 @@ def _check_options(options: Options, shared: Shared) -> None:
         )
 
 
-def _program(options: Options, shared: Shared) -> tuple[bool, tuple[str, ...]]:
-    """Whether the embedded server runs, and the words in front of the flags."""
+@dataclass(frozen=True)
+class Program:
+    """What an instance runs: the words in front of its flags."""
+
+    embedded: bool
+    words: tuple[str, ...]
+
+
+def words_of(
+    program: Program, options: Options, name: str, launch: commandline.Launch, shared: Shared
+) -> list[str]:
+    """The whole command line. Raises ``UnsupportedFlag`` for what the embedded one lacks."""
+    known = None
+    if not options.command_override:
+        known = shared.backend.known_flags(ask=commandline.has_renamed(options))
+    words = commandline.arguments(options, name, launch, expand, known)
+    if program.embedded:
+        check_embedded(words)
+    return [*program.words, *words]
+
+
+def program_of(options: Options, shared: Shared) -> Program:
+    """The program that these options run; ``StartFailed`` where it is not there."""
     if options.command_override:
         words = shlex.split(options.command_override)
         found = shutil.which(expand(words[0]) if words[0].startswith(("~", "$")) else words[0])
@@ -177,12 +193,12 @@ def _program(options: Options, shared: Shared) -> tuple[bool, tuple[str, ...]]:
             raise StartFailed(
                 f"there is no program {words[0]}", hint="Check the instance's command_override."
             )
-        return False, (found, *words[1:])
+        return Program(False, (found, *words[1:]))
     kind, command = shared.backend.find()
     if kind == "missing":
         wanted = shared.config.llama_cpp.command or "llama-server"
         raise StartFailed(f"there is no program {wanted}", hint=HOW_TO_INSTALL)
-    return kind == "embedded", command
+    return Program(kind == "embedded", command)
 
 
 def preset_path(config: Config, name: str) -> Path:

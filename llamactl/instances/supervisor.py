@@ -26,6 +26,7 @@ from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan, make_plan
 from llamactl.instances.ports import Ports
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
+from llamactl.instances.preview import Preview, first_context, make_preview
 from llamactl.instances.registry import Registry
 from llamactl.instances.shared import Shared, Timing
 from llamactl.instances.snapshot import InstanceSnapshot
@@ -251,6 +252,15 @@ class Supervisor:
 
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""
+    def preview(self, name: str, options: Options) -> Preview:
+        """What an instance with these options would run and take. ``UnsupportedFlag``."""
+        self._check_flags(options)
+        return make_preview(options, name, self._shared)
+
+    def first_context(self, options: Options, contexts: Sequence[int]) -> int | None:
+        """The largest of these contexts (tokens) that fits now; None where that is not known."""
+        return first_context(options, contexts, self._shared)
+
         return self._shared.changes
 
     def _check_flags(self, options: Options) -> None:

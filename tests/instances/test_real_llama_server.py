@@ -172,6 +172,9 @@ def test_a_flag_that_the_installed_build_does_not_have_is_named_when_it_is_saved
     assert caught.value.hint == "Did you mean --ctx-size?"
     assert caught.value.field == "backend_options.extra_args.--ctx-sizes"
     assert not real.supervisor.instances()
+    previewed = real.options(backend_options=small(model, extra_args={"--ctx-sizes": 5}))
+    with pytest.raises(UnsupportedFlag, match="no flag --ctx-sizes"):
+        real.supervisor.preview("one", previewed)
 
 
 def test_flags_that_the_installed_build_calls_otherwise_go_on_working(

@@ -1,0 +1,84 @@
+"""What an instance with certain options would run, and what it would take. Nothing is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llamactl.errors import LlamactlError, StartFailed
+from llamactl.instances.commandline import Launch
+from llamactl.instances.modelfiles import ModelFiles, find_files
+from llamactl.instances.options import Options
+from llamactl.instances.plan import need_of
+from llamactl.instances.run import HOST, preset_path, program_of, words_of
+from llamactl.instances.shared import Shared
+from llamactl.models.fit import Machine, Need, judge
+
+#: What stands for the port, which only the start reserves.
+PORT = "PORT"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """``words`` is the command line as a start would make it, with ``PORT`` for its port.
+
+    ``need`` is None where it cannot be told; ``obstacle`` is why a start would fail, if it would.
+    """
+
+    words: tuple[str, ...]
+    need: Need | None
+    machine: Machine
+    obstacle: LlamactlError | None
+
+
+def make_preview(options: Options, name: str, shared: Shared) -> Preview:
+    """The command line and the memory of an instance ``name`` with these options.
+
+    Raises ``UnsupportedFlag`` for a flag that the embedded llama.cpp does not honour.
+    """
+    machine = shared.backend.machine()
+    try:
+        files = find_files(options, shared.resolve_model)
+        words = _words(options, name, files, shared)
+    except StartFailed as error:
+        return Preview((), None, machine, error)
+    return Preview(words, need_of(options, files), machine, None)
+
+
+def first_context(options: Options, contexts: Sequence[int], shared: Shared) -> int | None:
+    """The largest of these contexts with which the model fits this machine now, else the smallest.
+
+    In tokens, and none beyond the model's own. None where the memory that it takes is not known.
+    """
+    try:
+        files = find_files(options, shared.resolve_model)
+    except StartFailed:
+        return None
+    own = _need_with(0, options, files)
+    if own is None or not own.whole:
+        return None
+    machine = shared.backend.machine()
+    largest_first = sorted({min(each, own.ctx_size) for each in contexts}, reverse=True)
+    for ctx_size in largest_first:
+        need = _need_with(ctx_size, options, files)
+        if need is not None and judge(need, machine).fits:
+            return ctx_size
+    return largest_first[-1]
+
+
+def _need_with(ctx_size: int, options: Options, files: ModelFiles) -> Need | None:
+    flags = {**options.backend_options, "ctx_size": ctx_size}
+    return need_of(replace(options, backend_options=flags), files)
+
+
+def _words(options: Options, name: str, files: ModelFiles, shared: Shared) -> tuple[str, ...]:
+    launch = Launch(
+        HOST,
+        0,
+        None if files.model is None else str(files.model),
+        None if files.mmproj is None else str(files.mmproj),
+        models_preset=str(preset_path(shared.config, name)) if options.preset_ini else None,
+        metrics=shared.config.server.accel is not None,
+    )
+    words = words_of(program_of(options, shared), options, name, launch, shared)
+    return (*words[:-1], PORT)
