@@ -17,6 +17,7 @@ from llamactl.secret import Secret
 Readiness: TypeAlias = Literal["silent", "loading", "foreign", "ready"]
 
 _LONGEST_STATUS_LINE = 4096
+_LONGEST_ANSWER = 4 * 1024 * 1024
 
 
 class Probe:
@@ -54,6 +55,19 @@ class Probe:
         except OSError:
             return None
 
+    def body(self, path: str, timeout: float) -> bytes | None:
+        """The body of a 200 to one GET with our key; None for anything else, or when it is late."""
+        deadline = time.monotonic() + timeout
+        try:
+            with socket.create_connection(self._address, timeout) as connection:
+                connection.sendall(self._request(path, with_key=True))
+                received = self._received(connection, deadline, _LONGEST_ANSWER, until=None)
+        except OSError:
+            return None
+        head, end, body = (received or b"").partition(b"\r\n\r\n")
+        whole = end and _status_of(head) == 200 and b"chunked" not in head.lower()
+        return body if whole else None
+
     def _request(self, path: str, with_key: bool) -> bytes:
         host, port = self._address
         lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
@@ -62,17 +76,23 @@ class Probe:
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
     def _first_line(self, connection: socket.socket, deadline: float) -> bytes:
-        received = b""
+        return self._received(connection, deadline, _LONGEST_STATUS_LINE, until=b"\n") or b""
+
+    def _received(
+        self, connection: socket.socket, deadline: float, longest: int, until: bytes | None
+    ) -> bytes | None:
+        """What comes until ``until`` or the end; None where that is too late or too long."""
+        received = bytearray()
         watched = [connection.fileno(), *([] if self._interrupt is None else [self._interrupt])]
-        while b"\n" not in received and len(received) < _LONGEST_STATUS_LINE:
+        while until is None or until not in received:
             readable = readable_of(watched, max(0.0, deadline - time.monotonic()))
-            if connection.fileno() not in readable:
-                return b""
-            block = connection.recv(_LONGEST_STATUS_LINE)
+            if connection.fileno() not in readable or len(received) > longest:
+                return None
+            block = connection.recv(64 * 1024)
             if not block:
                 break
             received += block
-        return received
+        return bytes(received)
 
 
 def _status_of(line: bytes) -> int | None:

@@ -15,9 +15,12 @@ from typing import Any
 
 from llamactl.errors import StartFailed
 from llamactl.instances.diagnosis import Diagnosis
+from llamactl.instances.figures import Meter, Source
+from llamactl.instances.health import Probe
 from llamactl.instances.logs import InstanceLog
 from llamactl.instances.options import Options
 from llamactl.instances.owner import Owner
+from llamactl.instances.run import HOST
 from llamactl.instances.shared import Shared
 from llamactl.instances.snapshot import InstanceSnapshot, sentences
 from llamactl.instances.states import AT_REST, Event, Life, Status, backoff
@@ -42,6 +45,9 @@ class Instance:
         #: Served requests, and requests that wait for it to be served.
         self.in_flight = 0
         self.waiters = 0
+        #: Requests that were given a lease since the server started.
+        self.requests = 0
+        self.meter = Meter()
         self.last_used = 0.0
         self.last_used_at: float | None = None
         #: While it stops: it is to start again afterwards.
@@ -215,6 +221,7 @@ class Instance:
     def take_lease(self) -> None:
         """Count one more request; only while it is running."""
         self.in_flight += 1
+        self.requests += 1
         self.used()
         self.shared.changes += 1
 
@@ -246,6 +253,14 @@ class Instance:
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
+    def source(self) -> Source | None:
+        """How its figures are asked; None while it does not run."""
+        life, key = self.life, self.key
+        if life.status != "running" or life.pid is None or life.port is None or key is None:
+            return None
+        probe = Probe(HOST, life.port, key)
+        return Source(self.name, life.pid, probe, self.meter, busy=self.in_flight > 0)
+
     def snapshot(self) -> InstanceSnapshot:
         life = self.life
         error = self.unusable or life.error
@@ -262,5 +277,6 @@ class Instance:
             exit_code=life.exit_code,
             error=sentences(error, life.hint) if error else None,
             in_flight=self.in_flight,
+            requests=self.requests,
             last_used=self.last_used_at,
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "LLAMACTL_RUN"
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def boot_id() -> str:
@@ -71,6 +72,27 @@ def kill(pid: int, still_ours: Callable[[int], bool]) -> bool:
 def kill_marked(prefix: str) -> list[int]:
     """SIGKILL to every process with the mark, wherever it has gone; the numbers of those."""
     return [pid for pid in with_mark(prefix) if kill(pid, lambda each: has_mark(each, prefix))]
+
+
+def resident_bytes(roots: Sequence[int]) -> dict[int, int]:
+    """The resident memory of each of these processes with all its descendants, in bytes.
+
+    Those of which nothing is known are left out.
+    """
+    if not roots:
+        return {}
+    parents, sizes = {}, {}
+    for pid in _numbered(PROC):
+        if fields := _stat(pid):
+            parents[pid], sizes[pid] = int(fields[1]), int(fields[21]) * _PAGE
+    total = {root: sizes[root] for root in roots if root in sizes}
+    for pid, size in sizes.items():
+        above = parents[pid]
+        while above in parents and above not in total:
+            above = parents[above]
+        if above in total and pid not in total:
+            total[above] += size
+    return total
 
 
 def _stat(pid: int) -> list[bytes]:

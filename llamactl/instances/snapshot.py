@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamactl.errors import LlamactlError
+from llamactl.instances.figures import NO_FIGURES, Figures
 from llamactl.instances.options import Options
 from llamactl.instances.states import Status
 
@@ -14,6 +15,7 @@ from llamactl.instances.states import Status
 class InstanceSnapshot:
     """An instance at one moment. Times are unix seconds.
 
+    ``requests`` counts those that it was given since the server started.
     ``health`` is ``loading``, ``ok``, ``busy`` (it serves and answers nothing else) or
     ``unresponsive``, and None while there is no process.
     """
@@ -30,6 +32,7 @@ class InstanceSnapshot:
     exit_code: int | None
     error: str | None
     in_flight: int
+    requests: int
     last_used: float | None
 
 
@@ -38,8 +41,8 @@ def sentences(message: str, hint: str) -> str:
     return LlamactlError(message[:1].upper() + message[1:], hint=hint).details
 
 
-def instance_json(snapshot: InstanceSnapshot) -> dict[str, Any]:
-    """The JSON form of an instance."""
+def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> dict[str, Any]:
+    """The JSON form of an instance; ``figures`` are what ``Supervisor.figures`` tells of it."""
     return {
         "id": snapshot.id,
         "name": snapshot.name,
@@ -53,5 +56,8 @@ def instance_json(snapshot: InstanceSnapshot) -> dict[str, Any]:
         "exit_code": snapshot.exit_code,
         "error": snapshot.error,
         "in_flight": snapshot.in_flight,
+        "requests": snapshot.requests,
         "last_used": None if snapshot.last_used is None else int(snapshot.last_used),
+        "memory_bytes": figures.memory_bytes,
+        "tokens_per_second": figures.tokens_per_second,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamactl.config import Config
@@ -18,6 +18,7 @@ from llamactl.errors import StartTimeout, UnsupportedFlag
 from llamactl.instances.admission import Decision
 from llamactl.instances.backend import Backend, BackendInfo
 from llamactl.instances.commandline import missing_flags
+from llamactl.instances.figures import Figures, figures_of
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
@@ -25,8 +26,8 @@ from llamactl.instances.options import Options
 from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan, make_plan
 from llamactl.instances.ports import Ports
-from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.preview import Preview, first_context, make_preview
+from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.registry import Registry
 from llamactl.instances.shared import Shared, Timing
 from llamactl.instances.snapshot import InstanceSnapshot
@@ -134,6 +135,19 @@ class Supervisor:
         with self._shared.lock:
             return self._registry.find(name).snapshot()
 
+    def figures(self, name: str | None = None) -> Mapping[str, Figures]:
+        """What each running instance costs and does now, by name; with ``name``, that one only.
+
+        Takes milliseconds; an instance that serves somebody is asked, at most for a quarter second.
+        """
+        with self._shared.lock:
+            sources = [
+                source
+                for each in self._registry
+                if name in (None, each.name) and (source := each.source()) is not None
+            ]
+        return figures_of(sources)
+
     def create(self, name: str, options: Options) -> InstanceSnapshot:
         """A new instance, stopped.
 
@@ -238,6 +252,15 @@ class Supervisor:
             options = instance.options
         return make_plan(options, self._shared.resolve_model, self.machine(), decision)
 
+    def preview(self, name: str, options: Options) -> Preview:
+        """What an instance with these options would run and take. ``UnsupportedFlag``."""
+        self._check_flags(options)
+        return make_preview(options, name, self._shared)
+
+    def first_context(self, options: Options, contexts: Sequence[int]) -> int | None:
+        """The largest of these contexts (tokens) that fits now; None where that is not known."""
+        return first_context(options, contexts, self._shared)
+
     def backend(self) -> BackendInfo:
         """The llama.cpp that would run now."""
         return self._shared.backend.describe()
@@ -252,15 +275,6 @@ class Supervisor:
 
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""
-    def preview(self, name: str, options: Options) -> Preview:
-        """What an instance with these options would run and take. ``UnsupportedFlag``."""
-        self._check_flags(options)
-        return make_preview(options, name, self._shared)
-
-    def first_context(self, options: Options, contexts: Sequence[int]) -> int | None:
-        """The largest of these contexts (tokens) that fits now; None where that is not known."""
-        return first_context(options, contexts, self._shared)
-
         return self._shared.changes
 
     def _check_flags(self, options: Options) -> None:

@@ -19,6 +19,8 @@ command line or, as one shell-like string, in the variable ``FAKE_LLAMA``:
     --fake-print TEXT --fake-spam BYTES    writes TEXT; writes so many bytes without a newline
     --fake-tokens N --fake-gap SECONDS --fake-prefill SECONDS    the shape of an answer
     --fake-hang               completions never answer; health goes on
+    --fake-pings SECONDS      a stream has a ping so often while it is prepared
+    --fake-slots HOW          /slots is "missing" (501), "silent" (no answer), or what stands here
     --fake-health-hang        health never answers
     --fake-foreign            no key is asked for, as another's server would
     --fake-models A,B         router mode: the models that /models lists
@@ -153,6 +155,8 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.model = behaviour.flag("-a", "--alias") or behaviour.flag("-m", "--model") or "router"
         self.lock = threading.Lock()
         self.active = self.max_active = self.requests = self.aborts = 0
+        #: By thread: the number of its request, and the tokens that it has read and written.
+        self.tasks: dict[int, list[int]] = {}
         super().__init__(address, FakeHandler)
 
     def models(self) -> list[dict[str, Any]]:
@@ -160,6 +164,16 @@ class FakeServer(http.server.ThreadingHTTPServer):
             return [{"id": self.model, "object": "model", "created": 1, "owned_by": "llamacpp"}]
         names = self.behaviour.text("models").split(",")
         return [{"id": name, "object": "model", "status": {"value": "unloaded"}} for name in names]
+
+    def slots(self) -> list[dict[str, Any]]:
+        """Two slots, as the server of today tells of them."""
+        with self.lock:
+            tasks = list(self.tasks.values())
+        told: list[dict[str, Any]] = [{"id": n, "is_processing": False} for n in range(2)]
+        for slot, (task, read, written) in zip(told, tasks, strict=False):
+            progress = {"id_task": task, "n_prompt_tokens_processed": read}
+            slot |= {"is_processing": True, **progress, "next_token": [{"n_decoded": written}]}
+        return told
 
     def loading(self) -> bool:
         return time.monotonic() - self.started < self.behaviour.number("load")
@@ -209,11 +223,18 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
             "/health": {"status": "ok"},
             "/models": {"object": "list", "data": server.models()},
             "/props": {"total_slots": 1, "model_path": server.model, "build_info": "b0-fake"},
-            "/slots": [{"id": 0, "is_processing": server.active > 0}],
+            "/slots": server.slots(),
             "/fake/state": {name: getattr(server, name) for name in counts},
         }
         path = path.removeprefix("/v1")
-        if path == "/metrics":
+        how = server.behaviour.text("slots")
+        if path == "/slots" and how == "missing":
+            self._error(501, "This server does not support slots endpoint.", "not_supported_error")
+        elif path == "/slots" and how == "silent":
+            time.sleep(3600)
+        elif path == "/slots" and how:
+            self._send(200, how.encode(), "application/json")
+        elif path == "/metrics":
             self._send(200, b"llamacpp:tokens_predicted_total 7\n", "text/plain")
         elif path in answers:
             self._json(200, answers[path])
@@ -238,6 +259,8 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
             server.active += 1
             server.requests += 1
             server.max_active = max(server.max_active, server.active)
+            self.task = server.tasks[threading.get_ident()] = [server.requests, 0, 0]
+        self.began = False
         try:
             self._prefill(request)
             if path in INFERENCE:
@@ -253,6 +276,7 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.active -= 1
+                del server.tasks[threading.get_ident()]
             limit = server.behaviour.number("die-after")
             if limit and server.requests >= limit:
                 os._exit(1)
@@ -262,9 +286,17 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
         return float(own.get(name, self.server.behaviour.number(name.replace("_", "-"), default)))
 
     def _prefill(self, request: Any) -> None:
-        if self.server.behaviour.has("hang"):
-            self._wait(3600)
-        self._wait(self._shape(request, "prefill"))
+        behaviour = self.server.behaviour
+        seconds = 3600 if behaviour.has("hang") else self._shape(request, "prefill")
+        pings = behaviour.number("pings") if request.get("stream") else 0
+        began = time.monotonic()
+        while (left := began + seconds - time.monotonic()) > 0:
+            self._wait(min(left, pings or 0.05))
+            if not behaviour.has("hang"):
+                self.task[1] += 32
+            if pings:
+                self._begin_stream()
+                self._chunk(b":\n\n")
 
     def _generate(self, kind: str, request: Any) -> None:
         own = request.get("fake", {})
@@ -279,7 +311,9 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
         elif request.get("stream"):
             self._stream(kind, request, words)
         else:
-            self._wait(self._shape(request, "gap") * count)
+            for _ in range(count):
+                self._wait(self._shape(request, "gap"))
+                self.task[2] += 1
             content: dict[str, Any] = {"text": "".join(words)}
             if kind == "chat":
                 content = {"message": {"role": "assistant", "content": content["text"]}}
@@ -293,11 +327,16 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
         model = request.get("model", self.server.model)
         return {"id": "fake-1", "object": name, "created": 1, "model": model}
 
+    def _begin_stream(self) -> None:
+        if not self.began:
+            self.began = True
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+
     def _stream(self, kind: str, request: Any, words: list[str]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self._begin_stream()
         die_mid = self._shape(request, "die_mid", -1)
         gap = self._shape(request, "gap")
         for number, word in enumerate([*words, ""]):
@@ -309,6 +348,7 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
             choice |= {"delta": content} if kind == "chat" else {"text": word}
             event = {**self._head(kind, request), "choices": [choice]}
             self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+            self.task[2] += 1
             if not last:
                 self._wait(gap)
         self._chunk(b"data: [DONE]\n\n")

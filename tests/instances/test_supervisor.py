@@ -38,7 +38,8 @@ def test_the_json_has_every_field_of_the_contract(stage: Stage) -> None:
     written = json.loads(json.dumps(instance_json(stage.get())))
     assert set(written) == {
         *("id", "name", "status", "created", "options", "port", "pid", "health", "restarts"),
-        *("exit_code", "error", "in_flight", "last_used"),
+        *("exit_code", "error", "in_flight", "requests", "last_used"),
+        *("memory_bytes", "tokens_per_second"),
     }
     assert written["status"] == "running" and written["health"] == "ok"
     assert written["options"]["backend_options"] == {"model": str(stage.llama.model)}

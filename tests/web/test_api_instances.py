@@ -13,7 +13,7 @@ from tests.web.conftest import INSTANCE_PORTS, PATIENCE, Instances, Models
 
 FIELDS = {
     "id", "name", "status", "created", "options", "port", "pid", "health", "restarts", "exit_code",
-    "error", "in_flight", "last_used",
+    "error", "in_flight", "requests", "last_used", "memory_bytes", "tokens_per_second",
 }  # fmt: skip
 ODD_NAMES = [
     "new", "NEW-is-fine-but-%20", "-x", ".x", "_x", "..", ".", "%2e%2e", "a%0A", "%0Aa", "a%00",

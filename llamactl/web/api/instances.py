@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from flask import Blueprint, Response
 
+from llamactl.instances.figures import NO_FIGURES
 from llamactl.instances.options import Options
 from llamactl.instances.plan import plan_json
 from llamactl.instances.snapshot import instance_json
@@ -35,13 +36,19 @@ OPTIONS = {
 @route(blueprint, "GET", "", answers={200: "All instances"})
 def list_instances() -> Response:
     """Show all instances."""
-    return json_answer([instance_json(each) for each in services().supervisor.instances()])
+    supervisor = services().supervisor
+    figures = supervisor.figures()
+    return json_answer(
+        [instance_json(each, figures.get(each.name, NO_FIGURES)) for each in supervisor.instances()]
+    )
 
 
 @route(blueprint, "GET", "/<name>", answers={200: "The instance", 404: NONE})
 def show_instance(name: str) -> Response:
     """Show one instance."""
-    return json_answer(instance_json(services().supervisor.get(name)))
+    supervisor = services().supervisor
+    figures = supervisor.figures(name).get(name, NO_FIGURES)
+    return json_answer(instance_json(supervisor.get(name), figures))
 
 
 @route(

@@ -1,0 +1,32 @@
+"""Requests to an instance as the gateway makes them: under a lease, with its key."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from llamactl.instances.lease import Lease
+from tests.instances.conftest import PATIENCE, Stage, eventually
+
+
+@contextlib.contextmanager
+def serving(stage: Stage, shape: dict[str, Any], name: str = "one") -> Iterator[Lease]:
+    """An instance while it serves a request of that shape, which is broken off at the end."""
+    with stage.supervisor.lease(name) as lease, socket.socket() as client:
+        body = json.dumps({"prompt": "a", "fake": shape})
+        head = f"POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer {lease.api_key.reveal()}"
+        client.connect((lease.host, lease.port))
+        client.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        eventually(lambda: _state(lease)["active"], "the request")
+        yield lease
+
+
+def _state(lease: Lease) -> Any:
+    connection = http.client.HTTPConnection(lease.host, lease.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/fake/state")
+        return json.loads(connection.getresponse().read())
