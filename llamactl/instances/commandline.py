@@ -175,6 +175,24 @@ def parse_command(command: str) -> dict[str, Any]:
     Variables set in front of the program become ``environment``. What llamactl decides itself
     (address, port, keys) is left out. Raises ``InvalidRequest`` for anything else than one command.
     """
+    environment, words = _split(command)
+    flags = _options_of(words)
+    options: dict[str, Any] = {"backend_type": "llama_cpp", "backend_options": flags}
+    return {**options, "environment": environment} if environment else options
+
+
+def left_out(command: str) -> Mapping[str, str]:
+    """The flags of a pasted line that ``parse_command`` does not take, as written, and why."""
+    _, words = _split(command)
+    return {
+        given.spelled: RESERVED[given.flag.name]
+        for given in read_flags(words)
+        if given.flag is not None and given.flag.name in RESERVED
+    }
+
+
+def _split(command: str) -> tuple[dict[str, str], list[str]]:
+    """The variables in front of ``llama-server``, and the words after it."""
     try:
         words = shlex.split(command.replace("\\\n", " "), comments=True)
     except ValueError as error:
@@ -192,9 +210,7 @@ def parse_command(command: str) -> dict[str, Any]:
             hint="Paste a line that begins with llama-server, with its flags.",
             field="command",
         )
-    flags = _options_of(words[1:])
-    options: dict[str, Any] = {"backend_type": "llama_cpp", "backend_options": flags}
-    return {**options, "environment": environment} if environment else options
+    return environment, words[1:]
 
 
 def _options_of(words: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ _DANGEROUS_VARIABLES = re.compile(
 
 #: llama-server shows the text of these files in its properties or its log: without consent they
 #: must at least be called like what they are meant to be, and not like somebody's secrets.
-_SHOWN_FILES = {
+SHOWN_FILES = {
     "chat-template-file": (".jinja", ".jinja2", ".j2", ".tmpl"),
     "grammar-file": (".gbnf",),
     "json-schema-file": (".json",),
@@ -78,7 +78,7 @@ def _flags(options: Options) -> Iterator[tuple[str, Value, str]]:
 def _check_shown_file(
     name: str, path: str, where: str, field: str, security: SecurityConfig
 ) -> None:
-    endings = _SHOWN_FILES.get(name)
+    endings = SHOWN_FILES.get(name)
     if endings and not path.lower().endswith(endings) and not security.allow_dangerous_flags:
         raise InvalidRequest(
             f"{where}: the name of this file must end in {' or '.join(endings)}",

@@ -9,6 +9,7 @@ from llamactl.errors import InvalidRequest
 from llamactl.instances.commandline import (
     Launch,
     arguments,
+    left_out,
     missing_flags,
     parse_command,
     shown,
@@ -160,3 +161,11 @@ def test_flags_that_the_program_does_not_have_are_found(config: Config) -> None:
         ("backend_options.swa_full", "--swa-full"),
         ("backend_options.extra_args.--odd", "--odd"),
     ]
+
+
+def test_what_a_pasted_line_has_that_llamactl_decides_itself_is_named() -> None:
+    line = "llama-server -m a.gguf --host 0.0.0.0 --port=1 --api-key secret --frobnicate 3"
+    told = left_out(line.replace("=", " "))
+    assert list(told) == ["--host", "--port", "--api-key"]
+    assert told["--port"] == "llamactl finds a free port by itself"
+    assert "secret" not in str(told)
