@@ -8,7 +8,7 @@ from llamactl import assets
 from llamactl.config import Config
 from llamactl.runtime import Runtime
 from llamactl.web import api as rest
-from llamactl.web import errors, openai, pages, security
+from llamactl.web import auditing, errors, openai, pages, security
 
 
 def create_app(config: Config, runtime: Runtime) -> Flask:
@@ -24,6 +24,7 @@ def create_app(config: Config, runtime: Runtime) -> Flask:
     app.url_map.strict_slashes = False
     errors.install(app)
     security.install(app, config)
+    auditing.install(app)
     for blueprint in (*rest.blueprints(), *openai.blueprints(), *pages.blueprints()):
         app.register_blueprint(blueprint)
     return app

@@ -77,6 +77,20 @@ MIGRATIONS: tuple[str, ...] = (
         last_seen_at REAL NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        what TEXT NOT NULL,
+        about TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        refused INTEGER NOT NULL,
+        unwritten INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_kind ON audit (refused, id);
+    """,
 )
 
 

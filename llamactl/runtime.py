@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from llamactl.access.audit import Audit
 from llamactl.access.keys import Keys
 from llamactl.access.sessions import Sessions
 from llamactl.config import Config
@@ -59,6 +60,7 @@ class Runtime:
         self.supervisor = Supervisor(config, self.database, self._resolve_model)
         self.keys = Keys(config, self.database)
         self.sessions = Sessions(config, self.database)
+        self.audit = Audit(self.database)
         self.gateway = Gateway(config, self.supervisor, self.keys)
         self._lock = FileLock(config.data_dir / "worker.lock")
         self._stopping = threading.Event()
@@ -79,6 +81,7 @@ class Runtime:
                 raise ConfigError(f"{self._lock.path} is held by another llamactl")
             time.sleep(0.1)
         self.database.open()
+        self.cache.start()
         self.keys.start()
         self.gateway.start()
         self.supervisor.start()
@@ -117,6 +120,7 @@ class Runtime:
         self.supervisor.request_stop(hurry=self._hurry.is_set())
         self.downloads.join(max(1.0, (deadline - time.monotonic()) / 2))
         self.supervisor.join(max(1.0, deadline - time.monotonic()))
+        self.cache.stop(max(1.0, deadline - time.monotonic()))
         self.keys.stop()
         self.database.close()
         self._lock.release()

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamactl.access.management import management_secrets
-from llamactl.access.principal import ANYONE, MANAGEMENT, Principal
+from llamactl.access.principal import ANYONE, Principal, management
 from llamactl.access.records import KeyRecord, checked
 from llamactl.config import Config
 from llamactl.database import Database
@@ -69,7 +69,7 @@ class Keys:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] | None = None
-        self._management: tuple[bytes, ...] = ()
+        self._management: tuple[tuple[bytes, Principal], ...] = ()
         self._latest = 0.0
         self._flushed = time.monotonic()
         self._on_delete: list[Callable[[int], None]] = []
@@ -94,8 +94,9 @@ class Keys:
         digest = _digest(presented)
         with self._lock:
             entries = self._loaded()
-            if _is_one_of(digest, self._management):
-                return MANAGEMENT
+            manager = _holder(digest, self._management)
+            if manager is not None:
+                return manager
             entry = entries.get(_public_id(presented))
             if entry is None or not hmac.compare_digest(digest, entry.digest):
                 raise _invalid()
@@ -217,9 +218,8 @@ class Keys:
 
     def _loaded(self) -> dict[str, _Entry]:
         if self._entries is None:
-            self._management = tuple(
-                _digest(secret.reveal()) for secret in management_secrets(self._config)
-            )
+            digests = [_digest(secret.reveal()) for secret in management_secrets(self._config)]
+            self._management = tuple((each, management(_mark(each))) for each in digests)
             rows = self._database.read("SELECT * FROM keys WHERE revoked_at IS NULL")
             self._entries = {row["public_id"]: _from_row(row) for row in rows}
         return self._entries
@@ -236,9 +236,15 @@ def _digest(presented: str) -> bytes:
     return hashlib.sha256(presented.encode("ascii")).digest()
 
 
-def _is_one_of(digest: bytes, known: Sequence[bytes]) -> bool:
+def _holder(digest: bytes, known: Sequence[tuple[bytes, Principal]]) -> Principal | None:
     # Every comparison is made, whichever matches: the time says nothing.
-    return sum(hmac.compare_digest(digest, one) for one in known) > 0
+    found = [holder for one, holder in known if hmac.compare_digest(digest, one)]
+    return found[0] if found else None
+
+
+def _mark(digest: bytes) -> str:
+    # A digest of the digest, and of that too little to test a guess by.
+    return hashlib.sha256(b"mark" + digest).hexdigest()[:6]
 
 
 def _public_id(presented: str) -> str:

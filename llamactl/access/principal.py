@@ -8,12 +8,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is asking. ``key_id`` is None for management keys and where no key is required."""
+    """Who is asking. ``key_id`` is None for management keys and where no key is required.
+
+    ``mark``: a few hex digits that tell a management key from another and say nothing else of it.
+    """
 
     kind: Literal["management", "inference"]
     name: str
     key_id: int | None = None
     instance_ids: frozenset[int] | None = None
+    mark: str = ""
 
     @property
     def is_management(self) -> bool:
@@ -23,7 +27,18 @@ class Principal:
         """Whether inference on this instance is allowed; an id is never used twice."""
         return self.instance_ids is None or instance_id in self.instance_ids
 
+    @property
+    def label(self) -> str:
+        """Who it is, for the audit: ``management key 3f9a1c``, ``key 5 (lab)``, ``anyone``."""
+        if self.key_id is not None:
+            return f"key {self.key_id} ({self.name})"
+        return f"management key {self.mark}" if self.mark else self.name
 
-MANAGEMENT = Principal("management", "management")
+
+def management(mark: str) -> Principal:
+    """The holder of the management key with this mark."""
+    return Principal("management", "management", mark=mark)
+
+
 #: Whoever asks where ``auth.require_inference_auth`` is off.
 ANYONE = Principal("inference", "anyone")

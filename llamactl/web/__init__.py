@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from flask import current_app
 
 if TYPE_CHECKING:
+    from llamactl.access.audit import Audit
     from llamactl.access.keys import Keys
     from llamactl.access.sessions import Sessions
     from llamactl.config import Config
@@ -40,6 +41,8 @@ class Services(Protocol):
     def keys(self) -> Keys: ...
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def audit(self) -> Audit: ...
     @property
     def gateway(self) -> Gateway: ...
     @property

@@ -52,13 +52,13 @@ def authenticate_management() -> Principal:
     key = presented_key()
     if not services().config.auth.require_management_auth:
         refuse_foreign_pages()
-        return _remember(ANYONE_MANAGING)
-    found = _authenticated(key)
+        return remember(ANYONE_MANAGING)
+    found = remember(_authenticated(key))
     if not found.is_management:
         raise PermissionDenied(
             "This key is for inference only", hint="This address wants a management key."
         )
-    return _remember(found)
+    return found
 
 
 def authenticate_inference() -> Principal:
@@ -69,8 +69,8 @@ def authenticate_inference() -> Principal:
     """
     key = presented_key()
     if not services().config.auth.require_inference_auth:
-        return _remember(ANYONE)
-    return _remember(_authenticated(key))
+        return remember(ANYONE)
+    return remember(_authenticated(key))
 
 
 def management_required(view: Callable[P, R]) -> Callable[P, R]:
@@ -87,6 +87,11 @@ def management_required(view: Callable[P, R]) -> Callable[P, R]:
 def principal() -> Principal:
     """Whoever this request was let in as."""
     return cast(Principal, g.llamactl_principal)
+
+
+def known_principal() -> Principal | None:
+    """Whoever asks, let in or not; None where no key, or none that is known, was shown."""
+    return cast("Principal | None", g.get("llamactl_principal"))
 
 
 def _authenticated(key: str | None) -> Principal:
@@ -107,7 +112,8 @@ def throttle() -> Throttle:
     return known
 
 
-def _remember(found: Principal) -> Principal:
+def remember(found: Principal) -> Principal:
+    """Make this the request's ``principal()``."""
     g.llamactl_principal = found
     return found
 

@@ -30,6 +30,11 @@ def session() -> Session | None:
     return cast("Session | None", g.browser_session)
 
 
+def acting_session() -> Session | None:
+    """The session that this request acts, or acted until it was ended, in the name of."""
+    return cast("Session | None", g.get("ended_session")) or session()
+
+
 def needs_login() -> bool:
     """Whether this browser must log in before it sees a page."""
     return services().config.auth.require_management_auth and session() is None
@@ -74,16 +79,29 @@ def csrf_matches(presented: str | None) -> bool:
     return bool(known) and hmac.compare_digest(known.encode(), (presented or "").encode())
 
 
-def open_session(response: AnyResponse) -> None:
+def trust_form() -> None:
+    """Remember that this request is a form of ours, sent by the browser that was given it."""
+    g.form_is_ours = True
+
+
+def form_is_ours() -> bool:
+    """Whether ``trust_form`` was called for this request."""
+    return bool(g.get("form_is_ours"))
+
+
+def open_session(response: AnyResponse) -> Session:
     """Give the browser a session of its own; one that it had before ends."""
     end_session(response)
-    cookie, _session = services().sessions.create()
+    cookie, opened = services().sessions.create()
     _set_cookie(response, "session", cookie.reveal())
+    g.browser_session = opened
+    return opened
 
 
 def end_session(response: AnyResponse) -> None:
     """End the browser's session here and forget its cookie there."""
     name = _cookie_name("session")
+    g.ended_session = session()
     services().sessions.end(request.cookies.get(name))
     response.delete_cookie(name, path=_cookie_path(), secure=request.is_secure, httponly=True)
     g.browser_session = None

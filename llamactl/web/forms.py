@@ -91,6 +91,17 @@ class LogsQuery:
 
 
 @dataclass(frozen=True)
+class AuditQuery:
+    limit: int = rule("How many entries.", default=100, minimum=1, maximum=1000)
+    before: int | None = rule(
+        "Only entries that are older than the one with this id.",
+        default=None,
+        minimum=1,
+        maximum=2**53,
+    )
+
+
+@dataclass(frozen=True)
 class ParseCommandRequest:
     command: str = rule(
         "A llama-server command line.",

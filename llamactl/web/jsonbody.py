@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from flask import request
+from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from llamactl.errors import InvalidRequest
@@ -30,7 +30,14 @@ def json_body(max_bytes: int = MAX_BYTES) -> dict[str, object]:
     value = parse_json(raw)
     if not isinstance(value, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {kind_of(value)}")
+    g.json_body = value
     return value
+
+
+def known_body() -> dict[str, object]:
+    """What ``json_body`` read of this request; nothing where it read none."""
+    found: dict[str, object] = g.get("json_body", {})
+    return found
 
 
 def limited_body(max_bytes: int) -> bytes:

@@ -84,14 +84,15 @@ def refuse_forged_form() -> AnyResponse | None:
 
     Raises ``PermissionDenied``. Someone whose session has ended is sent to the login instead.
     """
-    if request.method in SAFE_METHODS or _is_keyed() or request.routing_exception is not None:
+    if request.method in SAFE_METHODS or is_keyed() or request.routing_exception is not None:
         return None
     request.max_content_length = LARGEST_FORM
     if not _comes_from_our_pages():
         raise PermissionDenied("A page of another site may not change anything here")
     if browser.csrf_matches(request.form.get("csrf_token")):
+        browser.trust_form()
         return None
-    if browser.needs_login() and request.endpoint != browser.LOGIN:
+    if browser.needs_login():
         return browser.to_login()
     raise PermissionDenied(
         "This form is out of date, and nothing was changed",
@@ -159,7 +160,8 @@ def _allowed_origin() -> str | None:
     return None
 
 
-def _is_keyed() -> bool:
+def is_keyed() -> bool:
+    """Whether a key in a header decides at this request's address, and no cookie."""
     return any(_within(prefix) for prefix in KEYED_PREFIXES)
 
 

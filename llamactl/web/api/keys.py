@@ -12,6 +12,7 @@ from llamactl.errors import InvalidRequest
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer
 from llamactl.web.api.routing import route
+from llamactl.web.auditing import note
 from llamactl.web.jsonbody import json_body, kind_of
 
 blueprint = Blueprint("keys", __name__)
@@ -34,6 +35,7 @@ def create_key() -> Response:
         _instance_ids(body),
         _expiry(body),
     )
+    note(f"key {record.id}")
     return json_answer({**key_json(record), "key": secret.reveal()}, 201)
 
 

@@ -10,7 +10,9 @@ from llamactl.web import services
 from llamactl.web.activity_view import activity_json
 from llamactl.web.answers import json_answer
 from llamactl.web.api.routing import route
+from llamactl.web.audit_view import audit_json
 from llamactl.web.config_shown import config_json
+from llamactl.web.forms import AuditQuery
 
 blueprint = Blueprint("system", __name__)
 
@@ -37,3 +39,15 @@ def list_nodes() -> Response:
 def show_activity() -> Response:
     """Show who asked which model, how it ended and what it took; never what was said."""
     return json_answer({"requests": activity_json(services().gateway.activity())})
+
+
+@route(
+    blueprint,
+    "GET",
+    "/audit",
+    query=AuditQuery,
+    answers={200: "What was changed and who was refused, the newest first"},
+)
+def show_audit(query: AuditQuery) -> Response:
+    """Show who changed what, from where, and how it ended; never a secret or a prompt."""
+    return json_answer(audit_json(services().audit.read(query.limit, query.before)))

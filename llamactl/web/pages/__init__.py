@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.web import browser
 from llamactl.web.pages import (
     activity,
+    audit,
     docs,
     downloads,
     instances,
@@ -29,7 +30,7 @@ TABS = (
     ("Instances", "pages.instances.index", ("pages.instances",)),
     ("Activity", "pages.activity.index", ("pages.activity",)),
     ("Keys", "pages.keys.index", ("pages.keys",)),
-    ("System", "pages.system.show", ("pages.system", "pages.docs")),
+    ("System", "pages.system.show", ("pages.system", "pages.audit", "pages.docs")),
 )
 TEMPLATE_GLOBALS: dict[str, Callable[..., object]] = {
     "asset": asset_url,
@@ -49,7 +50,7 @@ def blueprints() -> Sequence[Blueprint]:
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)
     pages.app_context_processor(lambda: {"tabs": TABS})
-    for room in (models, repositories, downloads, instances, activity, keys, system, docs):
+    for room in (models, repositories, downloads, instances, activity, keys, system, audit, docs):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
 

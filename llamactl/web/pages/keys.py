@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.errors import InvalidRequest
 from llamactl.web import services
+from llamactl.web.auditing import note
 from llamactl.web.errors import status_of
 from llamactl.web.pages.fields import Field
 from llamactl.web.views import KeyView, key_view
@@ -58,6 +59,7 @@ def make() -> Response:
         )
     except InvalidRequest as error:
         return _page(error)
+    note(f"key {key.id}")
     return _page(made=MadeKey(key.name, secret.reveal()))
 
 

@@ -11,6 +11,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.access.throttle import Throttle
 from llamactl.errors import AccessDenied, LlamactlError, PermissionDenied, TooManyRequests
 from llamactl.web import browser, services
+from llamactl.web.auditing import note
+from llamactl.web.auth import remember
 from llamactl.web.errors import problem_of
 
 blueprint = Blueprint("login", __name__)
@@ -54,7 +56,7 @@ def enter() -> AnyResponse:
     except (AccessDenied, TooManyRequests) as error:
         return _form(error)
     response = redirect(browser.page_after_login(request.args.get("next")), 303)
-    browser.open_session(response)
+    note(browser.open_session(response).label)
     return response
 
 
@@ -78,6 +80,7 @@ def _check(key: str) -> None:
         raise PermissionDenied(
             "This key is for inference only", hint="The pages want a management key."
         )
+    remember(principal)
 
 
 def _form(error: LlamactlError | None) -> Response:
