@@ -57,6 +57,21 @@ class ModelCache:
         self._store = Store(self.flat, self.hub, self._volume, self._verified)
         self._publisher = Publisher(self.flat, self.hub, self._library)
         self._remover = Remover(self.flat, self.hub)
+        self._halt = threading.Event()
+        self._warming = threading.Thread(target=self._warm, name="models-warm", daemon=False)
+
+    def start(self) -> None:
+        """Read both caches in a thread of its own, so that the first list has them at hand."""
+        self._warming.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End that thread, wherever it is; on a disk that hangs, wait ``timeout`` seconds only."""
+        self._halt.set()
+        if self._warming.ident is not None:
+            self._warming.join(timeout)
+
+    def _warm(self) -> None:
+        self._library.models(self._halt)
 
     def list(self) -> list[CachedModel]:
         """Every model in either cache, whoever put it there, by repository and tag."""

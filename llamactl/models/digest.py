@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llamactl.errors import Interrupted
+from llamactl.models.opening import open_regular
 
 _CHUNK = 1024 * 1024
 
@@ -22,9 +23,10 @@ def matches(
 ) -> bool:
     """Whether the bytes at ``path`` have this digest: sha256, or a git blob's sha1 by its length.
 
-    ``on_bytes`` hears of every chunk that was read. Raises ``Interrupted`` once ``halt`` is set.
+    ``on_bytes`` hears of every chunk that was read. Raises ``Interrupted`` once ``halt`` is set,
+    and ``OSError`` for what is no file.
     """
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         # A sha1 is what git itself uses as a name; nobody relies on it against an attacker here.
         hasher = (

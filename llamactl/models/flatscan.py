@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from llamactl.errors import BadMetadata
 from llamactl.models.hubfile import Manifest
 from llamactl.models.layout import ref_of_manifest
+from llamactl.models.opening import read_beginning
 from llamactl.models.reference import ModelRef
 from llamactl.models.remembered import Memory
 
@@ -75,8 +77,7 @@ class FlatScanner:
             return known
         path = self._root / name
         try:
-            with path.open("rb") as file:
-                manifest = Manifest.parse(file.read(_LARGEST_MANIFEST))
+            manifest = Manifest.parse(read_beginning(path, _LARGEST_MANIFEST))
         except (OSError, BadMetadata):
             return None  # another program's file, damaged or just replaced: it tells nothing
         if manifest.gguf is None:
@@ -99,6 +100,7 @@ class FlatFiles:
         if name not in self.names:
             return None
         try:
-            return os.stat(f"{self.root}/{name}")  # noqa: PTH116 - a Path costs more than the call
+            status = os.stat(f"{self.root}/{name}")  # noqa: PTH116 - a Path costs more than the call
         except OSError:
             return None
+        return status if stat.S_ISREG(status.st_mode) else None

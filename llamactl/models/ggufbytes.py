@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import struct
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
 from llamactl.errors import InvalidRequest
+from llamactl.models.opening import open_regular
 
 #: What is kept of a field: a text, a number, an array of whole numbers, of texts how many.
 Value = str | int | float | tuple[int, ...] | None
@@ -62,16 +62,11 @@ class HeaderBytes:
     def of(cls, path: Path) -> HeaderBytes:
         """Open a file for reading. Raises ``NotGGUF`` when it is no file that can be read."""
         try:
-            # A pipe under this name must not make the reader wait.
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode):
-                return cls(str(path), io.FileIO(descriptor), status.st_size)
-            os.close(descriptor)
+            file = io.FileIO(open_regular(path))
+            return cls(str(path), file, os.fstat(file.fileno()).st_size)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise NotGGUF(f"{path} cannot be read: {reason}") from error
-        raise NotGGUF(f"{path} is not a file")
 
     @classmethod
     def of_bytes(cls, name: str, content: bytes) -> HeaderBytes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from llamactl.models.layout import blob_target, repo_of_dir
 from llamactl.models.names import is_commit, is_filename, is_oid
+from llamactl.models.opening import read_beginning
 
 _DEEPEST = 8
 
@@ -50,17 +51,20 @@ class HubScanner:
 
     def scan(self, repo_dir: str) -> Snapshots:
         """The files of all snapshots: those of main first, then the newest snapshot's."""
-        main = f"{repo_dir}/refs/main"
-        fixed = [f"{repo_dir}/{name}" for name in ("snapshots", "blobs", "refs")]
-        found = Snapshots([], [repo_dir, *fixed, main])
-        folders = dict(_folders(repo_dir))
-        if "snapshots" not in folders:
+        if not _is_folder(repo_dir):
+            return Snapshots([], [repo_dir])
+        snapshots, main = f"{repo_dir}/snapshots", f"{repo_dir}/refs/main"
+        blobs: str | None = f"{repo_dir}/blobs"
+        found = Snapshots([], [snapshots, f"{repo_dir}/blobs"])
+        if not _is_folder(snapshots):
             return found
-        commits = [pair for pair in _folders(folders["snapshots"]) if is_commit(pair[0])]
+        if not _is_folder(blobs):
+            blobs = None
+        commits = [pair for pair in _folders(snapshots) if is_commit(pair[0])]
         if len(commits) > 1:
+            found.sources.append(main)
             current = read_ref(main)
             commits.sort(key=lambda pair: (pair[0] == current, _modified(pair[1])), reverse=True)
-        blobs = folders.get("blobs")
         for commit, path in commits:
             for filename, entry in _walk(path, "", found.sources):
                 file = self._file(commit, filename, entry, blobs)
@@ -104,15 +108,19 @@ class HubScanner:
 def read_ref(path: str | Path) -> str | None:
     """The commit that a branch's file holds, or None."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        try:
-            first_line = os.read(descriptor, 256).partition(b"\n")[0]
-        finally:
-            os.close(descriptor)
+        first_line = read_beginning(path, 256, follow_links=False).partition(b"\n")[0]
     except OSError:
         return None
     commit = first_line.decode("ascii", "replace").strip()
     return commit if is_commit(commit) else None
+
+
+def _is_folder(path: str) -> bool:
+    """Whether there is a real folder, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _modified(path: str) -> float:

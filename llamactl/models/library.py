@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -30,7 +31,8 @@ class _Shelf:
         self._inventory = inventory
         self._entries = entries
         self._flat = flat
-        self._models: list[CachedModel] | None = None
+        self._models: list[CachedModel] = []
+        self._seen: VerifiedRows | None = None
 
     def is_current(self, flat: FlatFiles) -> bool:
         """Whether the flat cache holds the same of this repository as it did."""
@@ -45,13 +47,12 @@ class _Shelf:
         )
 
     def models(self, verified: VerifiedRows) -> list[CachedModel]:
-        if self._models is not None:
-            return self._models
-        models = [cached_model(self._inventory, entry, verified) for entry in self._entries]
-        # Digests that are not known by a blob's name come from the table, which changes.
-        if all(len(file.oid or "") == 64 for file in self._inventory.files.values()):
-            self._models = models
-        return models
+        # Digests that are not known by a blob's name come from the table.
+        if self._seen is not verified:
+            entries = self._entries
+            self._models = [cached_model(self._inventory, entry, verified) for entry in entries]
+            self._seen = verified
+        return self._models
 
 
 class Library:
@@ -66,13 +67,23 @@ class Library:
         self._flat_scanner = FlatScanner(flat.root, volume.is_inside)
         self._shelves: Memory[_Shelf] = Memory()
         self._hub_scanner = HubScanner(hub.root, volume.is_inside)
+        self._listing = threading.Lock()
 
-    def models(self) -> list[CachedModel]:
-        """Every model in either cache, by repository and tag."""
-        flat, verified = self._flat_scanner.scan(), self._verified.now()
-        repos = sorted(self._repos(flat), key=str.casefold)
-        self._shelves.keep_only(repos)
-        return [model for repo_id in repos for model in self._models(repo_id, flat, verified)]
+    def models(self, halt: threading.Event | None = None) -> list[CachedModel]:
+        """Every model in either cache, by repository and tag; fewer once ``halt`` is set.
+
+        One thread at a time reads the disk: whoever comes meanwhile finds its work done.
+        """
+        found: list[CachedModel] = []
+        with self._listing:
+            flat, verified = self._flat_scanner.scan(), self._verified.now()
+            repos = sorted(self._repos(flat), key=str.casefold)
+            self._shelves.keep_only(repos)
+            for repo_id in repos:
+                if halt is not None and halt.is_set():
+                    break
+                found += self._models(repo_id, flat, verified)
+        return found
 
     def _models(self, repo_id: str, flat: FlatFiles, verified: VerifiedRows) -> list[CachedModel]:
         shelf = self._shelves.get(repo_id)
@@ -145,11 +156,16 @@ class Library:
 
 
 def _paths(inventory: Inventory) -> Iterator[str]:
-    """The files of an inventory, a link and what it leads to."""
+    """The bytes of an inventory's files, at the end of all links.
+
+    The links in a snapshot are not among them: their folder tells when one changes.
+    """
     for file in inventory.files.values():
-        yield file.path
-        if Path(file.path).is_symlink():
-            yield os.path.realpath(file.path)
+        snapshot = next((each for each in file.snapshots if each.path == file.path), None)
+        path = file.path if snapshot is None or snapshot.blob is None else snapshot.blob
+        yield path
+        if os.path.islink(path):  # noqa: PTH114 - a Path costs more than the call
+            yield os.path.realpath(path)
 
 
 def _meant(tag: str, inventory: Inventory) -> Entry | None:

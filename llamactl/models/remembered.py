@@ -28,8 +28,12 @@ class Memory(Generic[T]):
     def get(self, key: str) -> T | None:
         """The value, or None when it is unknown or one of its paths changed."""
         known = self._values.get(key)
-        if known is None or any(_state(path) != state for path, state in known[1]):
+        if known is None:
             return None
+        # A plain loop: for a thousand models this runs some thousands of times a list.
+        for path, state in known[1]:
+            if _state(path) != state:
+                return None
         return known[0]
 
     def keep(self, key: str, value: T, paths: Iterable[str]) -> None:

@@ -23,24 +23,31 @@ class VerifiedFiles:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._rows = VerifiedRows(database)
 
     def record(self, paths: Iterable[Path], oid: str) -> None:
         """Remember that each of these files has the digest ``oid``."""
         rows = [(str(path), oid, *_state(path.stat())) for path in paths]
         with self._database.write() as cursor:
             cursor.executemany("INSERT OR REPLACE INTO verified VALUES (?, ?, ?, ?, ?)", rows)
+        self._rows = VerifiedRows(self._database)
 
     def forget(self, paths: Iterable[str]) -> None:
         with self._database.write() as cursor:
             cursor.executemany("DELETE FROM verified WHERE path = ?", [(path,) for path in paths])
+        self._rows = VerifiedRows(self._database)
 
     def now(self) -> VerifiedRows:
-        """The table at the moment of the first question to it, for asking about many files."""
-        return VerifiedRows(self._database)
+        """The table as it is, for asking about many files.
+
+        It is the same object as before for as long as nothing was recorded or forgotten: the data
+        directory's lock sees to it that no other process writes here.
+        """
+        return self._rows
 
 
 class VerifiedRows:
-    """A copy of the table that is read when it is first needed."""
+    """A copy of the table that is read when it is first needed, and never changes then."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -21,6 +21,12 @@ REPO = "org/Model-GGUF"
 COMMIT = "a" * 40
 NEXT_COMMIT = "b" * 40
 
+Q4 = "Model-Q4_K_M.gguf"
+Q8 = "Model-Q8_0.gguf"
+MMPROJ = "mmproj-F16.gguf"
+SHARDS = [f"Q6_K/Model-Q6_K-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+REPOSITORY = [Q4, Q8, MMPROJ, *SHARDS, "preset.ini", "README.md"]
+
 
 def content_of(name: str, version: int = 1) -> bytes:
     """The bytes of a file: different for each name and version."""

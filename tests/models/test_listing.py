@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import ModelNotFound
-from llamactl.models import remembered
 from llamactl.models.cache import ModelCache
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 from tests.models.conftest import (
     COMMIT,
+    MMPROJ,
     NEXT_COMMIT,
+    Q4,
+    Q8,
     REPO,
+    SHARDS,
     Caches,
     content_of,
     hub_file,
     listing_of,
     manifest_of,
 )
-
-Q4 = "Model-Q4_K_M.gguf"
-Q8 = "Model-Q8_0.gguf"
-MMPROJ = "mmproj-F16.gguf"
-SHARDS = [f"Q6_K/Model-Q6_K-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
 
 
 def test_there_is_nothing_before_the_first_download(caches: Caches) -> None:
@@ -243,8 +237,11 @@ def test_what_is_no_model_is_passed_over(caches: Caches) -> None:
 def test_no_link_is_followed_out_of_the_cache(caches: Caches, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     caches.hf_download(REPO, [Q4, Q8])
-    (caches.repo_dir()).rename(outside)
-    (caches.repo_dir()).symlink_to(outside)
+    caches.repo_dir().rename(outside)
+    caches.repo_dir().symlink_to(outside)
+    caches.flat.mkdir()
+    # That a manifest speaks of the repository leads nobody there either.
+    (caches.flat / "manifest=org=Model-GGUF=Q8_0.json").write_bytes(manifest_of(Q8))
 
     caches.hf_download("b/Snapshots-GGUF", [Q4])
     snapshots = caches.repo_dir("b/Snapshots-GGUF") / "snapshots"
@@ -293,95 +290,3 @@ def test_a_reference_that_is_not_cached_names_what_is(caches: Caches) -> None:
         caches.cache.gguf_path(ModelRef(REPO, "Q2_K"))
     with pytest.raises(ModelNotFound, match="Download it first"):
         caches.cache.mmproj_path(ModelRef("org/other"))
-
-
-# Many models.
-
-
-def test_changes_by_other_programs_are_seen_in_the_next_list(
-    caches: Caches, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
-    probe = tmp_path / "probe"
-
-    def settle() -> None:
-        """Return when a change has another time than all before it."""
-        start = time.time_ns()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            probe.write_text("")
-            if probe.stat().st_mtime_ns > start:
-                return
-        raise AssertionError("the file system's clock stands still")
-
-    def listed() -> list[str]:
-        settle()
-        assert caches.shown() == caches.shown()
-        settle()
-        return caches.shown()
-
-    caches.hf_download(REPO, [Q4])
-    assert listed() == [f"{REPO}:Q4_K_M"]
-    caches.hf_download(REPO, SHARDS[:2])
-    assert listed() == [f"{REPO}:Q4_K_M", f"{REPO}:Q6_K?"]
-    caches.hf_download(REPO, SHARDS[2:])
-    assert listed() == [f"{REPO}:Q4_K_M", f"{REPO}:Q6_K"]
-    caches.hf_download(REPO, [Q8], commit=NEXT_COMMIT)
-    assert listed() == [f"{REPO}:Q4_K_M", f"{REPO}:Q6_K", f"{REPO}:Q8_0"]
-    caches.older_llama_cpp(REPO, "latest", [Q4])
-    assert listed()[0] == f"{REPO}:latest"
-    caches.older_llama_cpp("a/Old-GGUF", "latest", ["Old-Q8_0.gguf"])
-    assert listed()[0] == "a/Old-GGUF:latest"
-    old = caches.flat_path("a/Old-GGUF", "Old-Q8_0.gguf")
-    old.write_bytes(b"GGUF, longer than it was before" * 100)
-    listed()
-    assert caches.cache.list()[0].total_size == old.stat().st_size
-    old.rename(f"{old}.downloadInProgress")
-    assert listed()[0] == f"{REPO}:latest"
-    (caches.repo_dir() / "blobs" / hub_file(SHARDS[1]).oid).unlink()
-    assert f"{REPO}:Q6_K?" in listed()
-
-
-def test_a_thousand_models_are_listed_without_reading_them_again(
-    config: Config, caches: Caches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
-    for number in range(1000):
-        caches.hf_download(f"org/Model-{number}-GGUF", [f"Model-{number}-Q8_0.gguf"])
-    time_of_last_change = time.time_ns()
-    while time.time_ns() == time_of_last_change:
-        pass
-    first = caches.cache.list()
-    second = caches.cache.list()
-    assert len(first) == 1000
-    same = sum(new is old for new, old in zip(second, first, strict=True))
-    # The last ones may have been written in the same tick of the file system's clock.
-    assert same > 900
-
-
-def test_lists_of_many_threads_bear_with_models_that_come_and_go(
-    caches: Caches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remembered, "_SETTLED_NS", 0)
-    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
-    finished = threading.Event()
-
-    def list_on() -> int:
-        lists = 0
-        while not finished.is_set():
-            assert f"{REPO}:Q4_K_M" in caches.shown()
-            lists += 1
-        return lists
-
-    with ThreadPoolExecutor(2) as pool:
-        listing = [pool.submit(list_on) for _ in range(2)]
-        try:
-            for round_ in range(2):
-                for repo_id in ("a/Other-GGUF", "b/Other-GGUF"):
-                    caches.download(repo_id, listing_of(SHARDS), commit=f"{round_:040x}")
-                for repo_id in ("a/Other-GGUF", "b/Other-GGUF"):
-                    caches.cache.delete(repo_id, None)
-        finally:
-            finished.set()
-        assert sum(done.result() for done in listing) > 0
-    assert caches.shown() == [f"{REPO}:Q4_K_M"]

@@ -14,8 +14,12 @@ from llamactl.models import disk
 from tests.models import offline
 from tests.models.conftest import (
     COMMIT,
+    MMPROJ,
     NEXT_COMMIT,
+    Q4,
+    Q8,
     REPO,
+    SHARDS,
     Caches,
     content_of,
     hub_file,
@@ -23,10 +27,6 @@ from tests.models.conftest import (
     manifest_of,
 )
 
-Q4 = "Model-Q4_K_M.gguf"
-Q8 = "Model-Q8_0.gguf"
-MMPROJ = "mmproj-F16.gguf"
-SHARDS = [f"Q6_K/Model-Q6_K-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
 REPOSITORY = [Q4, Q8, MMPROJ, *SHARDS, "preset.ini"]
 
 
