@@ -12,6 +12,10 @@ import socket
 
 #: Seconds that a client may leave its buffers full before it counts as gone.
 STALLED_SECONDS = 60.0
+#: Bytes that may be written without blocking once a client has room at all.
+ROOM = 16 * 1024
+# What a system keeps of its own beside even the smallest piece, generously.
+_LEAST_PIECE = 2 * 1024
 # Tells of a closed connection where unread bytes hide its end; Linux has it, macOS does not.
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 _PROBES = [
@@ -35,11 +39,10 @@ class Client:
     def __init__(self, connection: socket.socket | None) -> None:
         self._socket = connection
         self._pipelining = False
+        self._room = 0
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
-            # A machine that vanished says nothing: only probes that stay without an answer tell.
             with contextlib.suppress(OSError):
-                for level, option, value in _PROBES:
-                    connection.setsockopt(level, option, value)
+                _probe(connection)
 
     def watch(self, poll: select.poll) -> int | None:
         """Have ``poll`` wake when the client may have left; the descriptor that it then names."""
@@ -68,14 +71,23 @@ class Client:
         self._pipelining = bool(waiting)
         return not waiting
 
-    def takes_more(self, seconds: float = STALLED_SECONDS) -> bool:
-        """Wait until the client has room for more; false if it left or takes nothing."""
+    def takes(self, size: int, seconds: float = STALLED_SECONDS) -> bool:
+        """Wait until the client has room for ``size`` more bytes, at most ``ROOM``.
+
+        False if it left or takes nothing.
+        """
         if self._socket is None or self._socket.fileno() < 0:
             return self._socket is None
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLOUT)
-        ready = poll.poll(seconds * 1000)
-        return bool(ready) and not ready[0][1] & (select.POLLERR | select.POLLHUP)
+        if self._room < max(size, _LEAST_PIECE):
+            poll = select.poll()
+            poll.register(self._socket.fileno(), select.POLLOUT)
+            ready = poll.poll(seconds * 1000)
+            if not ready or ready[0][1] & (select.POLLERR | select.POLLHUP):
+                return False
+            self._room = ROOM
+        # Asking the system for each token would cost as much as writing it.
+        self._room -= max(size, _LEAST_PIECE)
+        return True
 
     def hang_up(self) -> None:
         """End the connection once what was written has left.
@@ -85,3 +97,14 @@ class Client:
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _probe(connection: socket.socket) -> None:
+    """Have the system ask a silent client now and then whether it is still there.
+
+    A machine that vanished says nothing: only probes that stay without an answer tell.
+    """
+    # A kept connection is asked since its first request.
+    if not connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        for level, option, value in _PROBES:
+            connection.setsockopt(level, option, value)

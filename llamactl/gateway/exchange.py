@@ -7,19 +7,19 @@ thread of the request reads, writes and closes; other threads ``cut``, which wak
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import socket
 import threading
 import time
 
 from llamactl.errors import UpstreamGone
-from llamactl.gateway.client import Client
+from llamactl.gateway.client import ROOM, Client
 from llamactl.gateway.headers import Headers
 from llamactl.gateway.wire import Framing, Head, Malformed, framing_of, request_head, split_head
 
 CONNECT_SECONDS = 3.0
-#: A client that has room at all has room for this much: writing it never blocks.
-_READ_SIZE = 16 * 1024
 
 
 class ClientGone(Exception):
@@ -49,13 +49,7 @@ class Exchange:
         self._events = 0
         self._lock = threading.Lock()
         self.length: int | None = None
-        try:
-            self._socket = socket.create_connection((host, port), CONNECT_SECONDS)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise NotListening(f"The instance takes no connection: {reason}") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setblocking(False)
+        self._socket = _connected(host, port)
         self._poll = select.poll()
         self._client_fd = client.watch(self._poll)
 
@@ -113,24 +107,26 @@ class Exchange:
             self._socket.close()
 
     def _write(self, data: bytes) -> None:
+        # A connection that is new has room, mostly for all of it.
         view = memoryview(data)
-        while view:
-            ready = self._wait(select.POLLIN | select.POLLOUT)
-            if ready & ~select.POLLOUT:
-                # It answers before it has read everything, or it is gone: its answer tells.
-                return
+        while True:
             try:
                 view = view[self._socket.send(view) :]
             except BlockingIOError:
-                continue
+                pass
             except OSError:
+                return
+            if not view:
+                return
+            if self._wait(select.POLLIN | select.POLLOUT) & ~select.POLLOUT:
+                # It answers before it has read everything, or it is gone: its answer tells.
                 return
 
     def _receive(self) -> bytes:
         while True:
             self._wait(select.POLLIN)
             try:
-                data = self._socket.recv(_READ_SIZE)
+                data = self._socket.recv(ROOM)
             except BlockingIOError:
                 continue
             except OSError:
@@ -162,3 +158,32 @@ class Exchange:
     def _raise_if_cut(self) -> None:
         if self._cut:
             raise Cut
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    """A connection that never blocks. Raises ``NotListening``.
+
+    ``host`` is an address: a name would be looked up first, which costs as much as the rest.
+    """
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        connection.setblocking(False)
+        number = connection.connect_ex((host, port))
+        if number == errno.EINPROGRESS:
+            number = _outcome(connection)
+        if number:
+            raise NotListening(f"The instance takes no connection: {os.strerror(number)}")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _outcome(connection: socket.socket) -> int:
+    """The error number with which connecting ended, 0 for none."""
+    poll = select.poll()
+    poll.register(connection, select.POLLOUT)
+    if not poll.poll(CONNECT_SECONDS * 1000):
+        return errno.ETIMEDOUT
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -257,7 +257,7 @@ class Passage:
             piece = exchange.ready()
             yield self._noted(piece)
             while piece := exchange.read():
-                if not self._client.takes_more():
+                if not self._client.takes(len(piece)):
                     raise ClientGone
                 yield self._noted(piece)
         except ClientGone:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from llamactl.errors import UpstreamGone
-from llamactl.gateway.client import Client
+from llamactl.gateway.client import ROOM, Client
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange
 
 #: Seconds that only something that hangs takes.
@@ -44,7 +44,7 @@ def wakes(client: Client) -> bool:
 def test_a_client_that_waits_is_there(pair: tuple[socket.socket, socket.socket]) -> None:
     client = Client(pair[0])
     assert not client.gone()
-    assert client.takes_more()
+    assert client.takes(1)
 
 
 def test_a_client_that_closed_is_gone(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -73,16 +73,30 @@ def test_a_client_that_takes_nothing_is_noticed(
     with pytest.raises(BlockingIOError):
         while True:
             ours.send(bytes(1 << 16))
-    assert not client.takes_more(0.05)
+    assert not client.takes(1, 0.05)
     theirs.close()
-    assert not client.takes_more(PATIENCE)
+    assert not client.takes(1, PATIENCE)
+
+
+@pytest.mark.parametrize("size", [200, ROOM])
+def test_what_a_client_is_said_to_take_never_blocks(
+    pair: tuple[socket.socket, socket.socket], size: int
+) -> None:
+    ours, _ = pair
+    ours.setblocking(False)
+    client = Client(ours)
+    written = 0
+    while client.takes(size, 0.05):
+        assert ours.send(bytes(size)) == size
+        written += 1
+    assert written > 8
 
 
 def test_a_client_that_cannot_be_seen_is_taken_to_be_there() -> None:
     client = Client(None)
     assert client.watch(select.poll()) is None
     assert not client.gone()
-    assert client.takes_more()
+    assert client.takes(1)
     client.hang_up()
 
 
