@@ -72,6 +72,8 @@ class InstancesConfig:
     default_on_demand_start: bool
     default_idle_timeout: float
     on_demand_start_timeout: float
+    wedged_after: float
+    restart_wedged: bool
     logs_dir: Path
     log_rotation_max_size: int
     log_backups: int

@@ -296,6 +296,20 @@ SETTINGS: tuple[Setting, ...] = (
         shown="120 s",
     ),
     _setting(
+        "instances.wedged_after",
+        number(0, 10**6, whole=False),
+        600.0,
+        "Seconds in which an instance serves requests and gets no token further, after which it "
+        "counts as wedged; 0 never.",
+        shown="600 s",
+    ),
+    _setting(
+        "instances.restart_wedged",
+        boolean,
+        False,
+        "Restart an instance that is wedged, if its auto_restart is on.",
+    ),
+    _setting(
         "instances.logs_dir",
         optional(directory),
         None,

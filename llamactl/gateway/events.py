@@ -11,6 +11,11 @@ import json
 from llamactl.errors import LlamactlError
 
 
+def is_ping(piece: bytes) -> bool:
+    """Whether a part of a stream is only comments, by which a server says that it is there."""
+    return piece[:1] == b":" and all(line[:1] == b":" for line in piece.splitlines() if line)
+
+
 def error_event(target: str, error: LlamactlError, at_boundary: bool) -> bytes:
     """One server-sent event that tells of ``error``.
 

@@ -25,7 +25,7 @@ from llamactl.errors import (
 from llamactl.gateway import headers as rules
 from llamactl.gateway.admission import Admission
 from llamactl.gateway.client import Client
-from llamactl.gateway.events import error_event
+from llamactl.gateway.events import error_event, is_ping
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange, NotListening
 from llamactl.gateway.tail import Tail
 
@@ -91,6 +91,7 @@ class Passage:
         self._held = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
+        self._lent: Lease | None = None
         self._cut_by: LlamactlError | None = None
         self._was_cut = threading.Event()
         self._answered = False
@@ -128,6 +129,7 @@ class Passage:
         """
         self._note(call)
         lease, exchange = self._reach(call)
+        self._lent = lease
         try:
             head = exchange.send(
                 call.method,
@@ -160,6 +162,7 @@ class Passage:
         self._note(call)
         self.carrier = carrier
         lease = self._lease(call)
+        lease.leave_unseen()
         self._answered = True
         return lease
 
@@ -283,6 +286,9 @@ class Passage:
             if self.first_byte is None:
                 self.first_byte = time.monotonic() - self.started
             self.tail.add(piece)
+            # A ping comes also from an instance whose model stands still.
+            if self._lent is not None and not is_ping(piece):
+                self._lent.passed_on()
         return piece
 
 

@@ -143,6 +143,17 @@ _RULES = (
     ),
 )
 
+
+def wedged(seconds: float) -> Diagnosis:
+    """Of an instance that answers and gets no further."""
+    return Diagnosis(
+        "wedged",
+        f"it served requests for {seconds:.0f} seconds and got no token further",
+        "Its log may tell why. If its model only takes that long, raise instances.wedged_after.",
+        permanent=False,
+    )
+
+
 _SIGNALS = {
     signal.SIGKILL: (
         "killed",

@@ -48,6 +48,9 @@ class Instance:
         #: Requests that were given a lease since the server started.
         self.requests = 0
         self.meter = Meter()
+        #: Parts of answers that were passed on, and leases whose answers others pass on.
+        self.passed_on = 0
+        self.unseen = 0
         self.last_used = 0.0
         self.last_used_at: float | None = None
         #: While it stops: it is to start again afterwards.

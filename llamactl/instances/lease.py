@@ -42,6 +42,19 @@ class Lease:
         self.api_key = key
         self.snapshot: InstanceSnapshot = instance.snapshot()
         self._instance: Instance | None = instance
+        self._unseen = False
+
+    def passed_on(self) -> None:
+        """A part of the answer was passed on: the instance goes on."""
+        if (instance := self._instance) is not None:
+            instance.passed_on += 1
+
+    def leave_unseen(self) -> None:
+        """Somebody else passes the answer on, so that nothing will be seen of it here."""
+        if (instance := self._instance) is not None:
+            with instance.shared.lock:
+                self._unseen = True
+                instance.unseen += 1
 
     def release(self) -> None:
         """Give it back. Safe to call again, and from any thread."""
@@ -49,6 +62,7 @@ class Lease:
             with instance.shared.lock:
                 if self._instance is not None:
                     self._instance = None
+                    instance.unseen -= self._unseen
                     instance.return_lease()
 
     def __enter__(self) -> Lease:

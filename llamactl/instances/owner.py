@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llamactl.errors import LlamactlError, StartFailed
 from llamactl.instances.bell import Bell
+from llamactl.instances.checkup import Checkup
 from llamactl.instances.diagnosis import Diagnosis, diagnose
 from llamactl.instances.health import Probe
 from llamactl.instances.run import Run, make_run
@@ -77,8 +78,8 @@ class Owner:
                 return
             run.launch()
             self._await_ready(run)
-            self._serve(run)
-            reason = self._end(run)
+            reason = self._serve(run)
+            reason = self._end(run, reason)
         finally:
             run.forget()
         with self._shared.lock:
@@ -103,14 +104,19 @@ class Owner:
                         return
             self.bell.wait(self._timing.poll)
 
-    def _serve(self, run: Run) -> None:
-        """Return when it has ended, is to be stopped, or was idle for too long."""
+    def _serve(self, run: Run) -> Diagnosis | None:
+        """Return when it has ended, is to be stopped, was idle for too long, or is wedged.
+
+        That it is wedged is told only where it is to be restarted for it.
+        """
         probe = Probe(run.host, run.port, run.key, self.bell.fileno())
+        checkup = Checkup(self._instance, probe)
         look_at = time.monotonic() + self._timing.health_interval
         while self._is("running") and not run.has_ended():
             now = time.monotonic()
             if now >= look_at:
-                self._look_at_health(probe)
+                if (why := checkup.look()) is not None:
+                    return why
                 look_at = time.monotonic() + self._timing.health_interval
             with self._shared.lock:
                 idle_at = self._instance.idle_at(now)
@@ -118,32 +124,26 @@ class Owner:
                     logger.info("%s was idle and stops", self._instance.name)
                     self._instance.stop()
             self.bell.wait(max(0.0, min(look_at, idle_at) - time.monotonic()))
+        return None
 
-    def _look_at_health(self, probe: Probe) -> None:
-        """Only look: a server that streams to everybody may have no thread left to answer."""
-        status = probe.status("/health", self._timing.health_answer)
-        with self._shared.lock:
-            if self._instance.status == "running":
-                busy = status is None and self._instance.in_flight
-                health = "ok" if status == 200 else "busy" if busy else "unresponsive"
-                if health != self._instance.health:
-                    self._instance.health = health
-                    self._shared.changes += 1
+    def _end(self, run: Run, reason: Diagnosis | None) -> Diagnosis | None:
+        """End the process if it has not ended; why it was given up, if that is the reason.
 
-    def _end(self, run: Run) -> Diagnosis | None:
-        """End the process if it has not ended; why it was given up, if that is the reason."""
+        One with a ``reason`` is killed: it would not get to any farewell.
+        """
         if run.has_ended():
-            return None
+            return reason
         given_up = self._is("starting")
         lines = self._instance.log.last_lines(_REPORTED_LINES)
-        self._drain(run)
-        run.signal(signal.SIGTERM)
-        self._wait_for_end(run)
+        if reason is None:
+            self._drain(run)
+            run.signal(signal.SIGTERM)
+            self._wait_for_end(run)
         while not run.has_ended():
             logger.warning("%s does not end by itself: SIGKILL", self._instance.name)
             run.signal(signal.SIGKILL)
             self._wait_for_end(run)
-        return diagnose(None, lines) if given_up else None
+        return diagnose(None, lines) if given_up else reason
 
     def _drain(self, run: Run) -> None:
         """Give the requests that it serves a moment to end."""

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from llamactl.errors import LlamactlError
 from llamactl.instances.figures import NO_FIGURES, Figures
-from llamactl.instances.options import Options
+from llamactl.instances.options import Options, OptionsJson
 from llamactl.instances.states import Status
+
+
+class InstanceJson(TypedDict):
+    """An instance. Times are unix seconds; what is not known, or is of no process, is null.
+
+    `health` is `loading`, `ok`, `busy`, `wedged` or `unresponsive`. `memory_bytes` is the resident
+    memory of its processes, `tokens_per_second` the pace of its running answers together.
+    """
+
+    id: int
+    name: str
+    status: Status
+    created: int
+    options: OptionsJson
+    port: int | None
+    pid: int | None
+    health: str | None
+    restarts: int
+    exit_code: int | None
+    error: str | None
+    in_flight: int
+    requests: int
+    last_used: int | None
+    memory_bytes: int | None
+    tokens_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -16,8 +41,8 @@ class InstanceSnapshot:
     """An instance at one moment. Times are unix seconds.
 
     ``requests`` counts those that it was given since the server started.
-    ``health`` is ``loading``, ``ok``, ``busy`` (it serves and answers nothing else) or
-    ``unresponsive``, and None while there is no process.
+    ``health`` is ``loading``, ``ok``, ``busy`` (it serves and answers nothing else), ``wedged`` (it
+    serves and gets no further) or ``unresponsive``, and None while there is no process.
     """
 
     id: int
@@ -41,7 +66,7 @@ def sentences(message: str, hint: str) -> str:
     return LlamactlError(message[:1].upper() + message[1:], hint=hint).details
 
 
-def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> dict[str, Any]:
+def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> InstanceJson:
     """The JSON form of an instance; ``figures`` are what ``Supervisor.figures`` tells of it."""
     return {
         "id": snapshot.id,

@@ -19,16 +19,16 @@ command line or, as one shell-like string, in the variable ``FAKE_LLAMA``:
     --fake-print TEXT --fake-spam BYTES    writes TEXT; writes so many bytes without a newline
     --fake-tokens N --fake-gap SECONDS --fake-prefill SECONDS    the shape of an answer
     --fake-hang               completions never answer; health goes on
-    --fake-pings SECONDS      a stream has a ping so often while it is prepared
+    --fake-pings SECONDS      a ping so often while a stream is prepared
     --fake-slots HOW          /slots is "missing" (501), "silent" (no answer), or what stands here
-    --fake-health-hang        health never answers
+    --fake-health-hang        health never answers; a file "hang" beside the record does the same
     --fake-foreign            no key is asked for, as another's server would
     --fake-models A,B         router mode: the models that /models lists
 
 A request can change the answer's shape for itself: ``{"fake": {"tokens": 3, "gap": 0.1, "prefill":
-1, "die_mid": 2, "status": 500, "raw": "bytes to send as they are"}}``. ``GET /fake/state`` tells
-``{"active", "max_active", "requests", "aborts"}``. Only the standard library is used, so that it
-starts in a few milliseconds.
+1, "pings": 0.2, "die_mid": 2, "status": 500, "raw": "bytes to send as they are"}}``. ``GET
+/fake/state`` tells ``{"active", "max_active", "requests", "aborts"}``. Only the standard library is
+used, so that it starts in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.behaviour = behaviour
         self.record = record
         self.started = time.monotonic()
+        self.hang_file = Path(behaviour.text("record") or "none").with_name("hang")
         self.api_key = behaviour.flag("--api-key") or os.environ.get("LLAMA_API_KEY", "")
         self.model = behaviour.flag("-a", "--alias") or behaviour.flag("-m", "--model") or "router"
         self.lock = threading.Lock()
@@ -199,7 +200,8 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         path = self.path.split("?")[0]
         server = self.server
-        if server.behaviour.has("health-hang") and path.endswith("/health"):
+        hangs = server.behaviour.has("health-hang") or server.hang_file.exists()
+        if hangs and path.endswith("/health"):
             time.sleep(3600)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         given = self.headers.get("X-Api-Key", given)
@@ -288,7 +290,7 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
     def _prefill(self, request: Any) -> None:
         behaviour = self.server.behaviour
         seconds = 3600 if behaviour.has("hang") else self._shape(request, "prefill")
-        pings = behaviour.number("pings") if request.get("stream") else 0
+        pings = self._shape(request, "pings") if request.get("stream") else 0
         began = time.monotonic()
         while (left := began + seconds - time.monotonic()) > 0:
             self._wait(min(left, pings or 0.05))

@@ -63,6 +63,7 @@ class StandingInstances:
         self._lock = threading.Lock()
         self.taken = 0
         self.returned = 0
+        self.parts = 0
 
     def instances(self) -> list[StandingInstance]:
         return list(self._known.values())
@@ -93,11 +94,19 @@ class StandingInstances:
             self.taken += 1
         try:
             yield SimpleNamespace(
-                host="127.0.0.1", port=instance.port, api_key=self._key, snapshot=instance
+                host="127.0.0.1",
+                port=instance.port,
+                api_key=self._key,
+                snapshot=instance,
+                passed_on=self._count_part,
+                leave_unseen=lambda: None,
             )
         finally:
             with self._lock:
                 self.returned += 1
+
+    def _count_part(self) -> None:
+        self.parts += 1
 
     def _wait(self, seconds: float, cancelled: Callable[[], bool]) -> None:
         never = threading.Event()
@@ -141,6 +150,7 @@ def _add_test_routes(
             {
                 "taken": instances.taken,
                 "returned": instances.returned,
+                "parts": instances.parts,
                 "in_flight": gateway.in_flight(),
                 "waiting": gateway._admission._waiting.total(),
                 "threads": threading.active_count(),

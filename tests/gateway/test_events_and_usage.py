@@ -7,7 +7,7 @@ import json
 import pytest
 
 from llamactl.errors import UpstreamGone
-from llamactl.gateway.events import error_event
+from llamactl.gateway.events import error_event, is_ping
 from llamactl.gateway.paths import native_target, openai_target
 from llamactl.gateway.usage import Usage, usage_in
 
@@ -43,6 +43,21 @@ def test_responses_clients_get_an_error_event() -> None:
 
 def test_an_event_that_was_cut_in_the_middle_is_ended_first() -> None:
     assert error_event("/v1/completions", GONE, at_boundary=False).startswith(b"\n\ndata: ")
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"),
+    [
+        (b":\n\n", True),
+        (b": ping\r\n\r\n:\n\n", True),
+        (b": ping\n\ndata: 1\n\n", False),
+        (b"data: 1\n\n", False),
+        (b'{"choices": []}', False),
+        (b"", False),
+    ],
+)
+def test_a_ping_is_a_part_of_only_comments(piece: bytes, expected: bool) -> None:
+    assert is_ping(piece) is expected
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,19 @@ def test_each_event_leaves_as_it_comes(served: Served) -> None:
     served.settled()
 
 
+def test_pings_are_passed_on_and_are_no_progress_of_the_instance(served: Served) -> None:
+    before = served.state()["parts"]
+    silent = served.stream(chat(fake={"prefill": 3600, "pings": 0.05}))
+    silent.read_until(b":\n\n\r\n3\r\n:\n\n")
+    assert served.state()["parts"] == before
+    silent.close()
+    served.settled()
+    spoken = served.stream(chat(fake={"tokens": 2}))
+    spoken.read_until(b"[DONE]")
+    spoken.close()
+    assert served.settled()["parts"] > before
+
+
 def test_the_headers_leave_before_the_first_event(
     serve: Serve, tmp_path: Path, instance_key: str
 ) -> None:
