@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -22,11 +24,15 @@ class Cost:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], output: Path) -> Cost:
-    """Run to the end; raises ``RuntimeError`` with the last lines when it fails."""
+    """Run to the end; raises ``RuntimeError`` with the last lines when it fails.
+
+    Python's own programs find their bytecode, as they do where they were installed.
+    """
+    environment = {name: environment[name] for name in environment if name != _NO_BYTECODE}
     with output.open("w+b") as log:
         began = time.monotonic()
         process = subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began

@@ -26,13 +26,13 @@ MODELS = "/backends/llama-cpp/models"
 #: A cached model in the REST interface's form.
 CachedModel = Mapping[str, Any]
 
+#: Seconds between two looks at a job of this process, and of a server.
+_LOOK_HERE, _LOOK_THERE = 0.1, 0.5
 _WANTS_A_TOKEN = frozenset({"not_found", "unauthorized", "gated"})
 
 
 class Jobs(Protocol):
     """What a command asks of whoever does the work; answers have the REST interface's form."""
-
-    poll_seconds: float
 
     def models(self) -> list[CachedModel]: ...
 
@@ -44,14 +44,15 @@ class Jobs(Protocol):
 
     def job(self, job_id: str) -> Job: ...
 
+    def wait(self, job_id: str) -> Job:
+        """The job a moment later, or as soon as it has ended."""
+
     def interrupt(self, job_id: str) -> str:
         """Make the state resumable; the sentence that says how it goes on."""
 
 
 class Here:
     """The queue of this process, with the data directory to itself."""
-
-    poll_seconds = 0.1
 
     def __init__(self, own: Services) -> None:
         self._cache = own.cache
@@ -73,6 +74,9 @@ class Here:
     def job(self, job_id: str) -> Job:
         return job_json(self._queue.job(job_id))
 
+    def wait(self, job_id: str) -> Job:
+        return job_json(self._queue.wait(job_id, _LOOK_HERE))
+
     def interrupt(self, job_id: str) -> str:
         if self._queue.job(job_id).job.kind == "verify":
             self._queue.delete(job_id)
@@ -84,8 +88,6 @@ class Here:
 
 class There:
     """A running server, which goes on whatever becomes of this command."""
-
-    poll_seconds = 0.5
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -105,6 +107,10 @@ class There:
     def job(self, job_id: str) -> Job:
         job: Job = self._server.get(f"{MODELS}/jobs/{job_id}")
         return job
+
+    def wait(self, job_id: str) -> Job:
+        time.sleep(_LOOK_THERE)
+        return self.job(job_id)
 
     def interrupt(self, job_id: str) -> str:
         return f"The server at {self._server.url} goes on with it; the same command follows it."
@@ -131,12 +137,12 @@ def open_jobs(url: str | None, key: str | None, config_file: Path | None) -> Ite
 def follow(jobs: Jobs, job_id: str, display: Display) -> Job:
     """Show the job until it has ended; that state of it."""
     try:
+        job = jobs.job(job_id)
         while True:
-            job = jobs.job(job_id)
             display.update(job)
             if job["status"] not in ACTIVE:
                 return job
-            time.sleep(jobs.poll_seconds)
+            job = jobs.wait(job_id)
     except KeyboardInterrupt:
         display.close()
         say(jobs.interrupt(job_id))

@@ -9,12 +9,14 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llamactl.cli import jobs
 from tests.cli.conftest import Run
 from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
 from tests.fakes.fake_hub import FakeHub
@@ -179,6 +181,16 @@ def test_a_cache_that_cannot_be_written_is_exit_1(shell: Shell) -> None:
     assert "Traceback" not in err
 
 
+def test_the_end_of_a_download_is_seen_at_once(
+    run: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(jobs, "_LOOK_HERE", 100 * PATIENCE)
+    began = time.monotonic()
+    assert run("download", REPO).code == 0
+    assert time.monotonic() - began < PATIENCE
+
+
 def test_two_downloads_without_a_server_do_not_share_a_data_directory(
     shell: Shell, hub: FakeHub
 ) -> None:
@@ -212,7 +224,7 @@ def test_a_running_server_gets_the_job_and_the_command_follows_it(
         code, _, err = shell.run("download", "org/private")
         assert code == 1
         assert "HF_TOKEN of this shell is not it" in err
-        hub.throttle(1 << 20)
+        hub.throttle(1 << 16)
         with shell.start("download", REPO, "--json") as follower:
             assert follower.stdout is not None
             job = json.loads(follower.stdout.readline())["job"]
@@ -220,9 +232,12 @@ def test_a_running_server_gets_the_job_and_the_command_follows_it(
             _, err = follower.communicate(timeout=PATIENCE)
         assert follower.returncode == 130
         assert "goes on with it" in err
-        hub.throttle(None)
-        code, out, err = shell.run("download", REPO, "--json")
-        assert code == 0, err
+        with shell.start("download", REPO, "--json") as follower:
+            assert follower.stdout is not None
+            assert json.loads(follower.stdout.readline())["job"]["id"] == job["id"]
+            hub.throttle(None)
+            out, err = follower.communicate(timeout=PATIENCE)
+        assert follower.returncode == 0, err
         last = json.loads(out.splitlines()[-1])
         assert (last["event"], last["job"]["id"]) == ("completed", job["id"])
         code, out, _ = shell.run("models")
