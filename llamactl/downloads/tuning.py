@@ -28,7 +28,7 @@ class Tuning:
     """
 
     piece_size: int = 16 * MIB
-    request_size: int = 8 * MIB
+    request_size: int = 4 * MIB
     longest_request: int = 24 * MIB
     read_size: int = MIB
     record_interval: float = 1.0
