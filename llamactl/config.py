@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -66,6 +66,7 @@ class InstancesConfig:
     max_running_instances: int
     enable_lru_eviction: bool
     group_limits: Mapping[str, int]
+    memory_admission: Literal["off", "warn", "enforce"]
     default_auto_restart: bool
     default_max_restarts: int
     default_restart_delay: float

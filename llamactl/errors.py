@@ -13,7 +13,7 @@ scripts match on. The web floor maps classes to statuses in one table; nothing e
     │   ├── JobNotFound, ModelNotFound, InstanceNotFound, KeyNotFound
     ├── Conflict                    right, but not now
     │   ├── InvalidState, ModelInUse, InstanceExists, InstanceRunning,
-    │   └── MaxInstancesReached, NameCollision
+    │   └── MaxInstancesReached, InsufficientMemory, NameCollision
     ├── Unavailable                 try again later
     │   ├── InstanceNotRunning, StartFailed, StartTimeout, ShuttingDown, UpstreamGone
     ├── TooManyRequests
@@ -131,6 +131,12 @@ class InstanceRunning(Conflict):
 
 class MaxInstancesReached(Conflict):
     code = "max_instances_reached"
+
+
+class InsufficientMemory(Conflict):
+    """By estimate there is not the memory for an instance beside those that run."""
+
+    code = "insufficient_memory"
 
 
 class NameCollision(Conflict):

@@ -251,6 +251,14 @@ SETTINGS: tuple[Setting, ...] = (
         shown="{}",
     ),
     _setting(
+        "instances.memory_admission",
+        choice("off", "warn", "enforce"),
+        "warn",
+        "Before a start compare the memory that it takes by estimate with what is free, and stop "
+        "idle instances for it. Where that is not enough, `warn` starts all the same and `enforce` "
+        "does not; `off` does not look.",
+    ),
+    _setting(
         "instances.default_auto_restart",
         boolean,
         True,

@@ -16,6 +16,7 @@ from llamactl.access.principal import Principal
 from llamactl.config import Config
 from llamactl.errors import (
     InstanceNotRunning,
+    InsufficientMemory,
     Interrupted,
     LlamactlError,
     MaxInstancesReached,
@@ -104,6 +105,7 @@ class Passage:
         self.result = ""
         self.started = time.monotonic()
         self.first_byte: float | None = None
+        self.streams = False
 
     def __enter__(self) -> Passage:
         return self
@@ -147,11 +149,12 @@ class Passage:
         if head.status == 401:
             raise UpstreamGone("The instance does not know llamactl's key for it")
         self.result = str(head.status)
+        self.streams = rules.is_event_stream(head.headers)
         self._answered = True
         return Answer(
             head.status,
             rules.to_client(head.headers, exchange.length),
-            self._body(exchange, call.target, rules.is_event_stream(head.headers)),
+            self._body(exchange, call.target, self.streams),
         )
 
     def hand_over(self, call: Call, carrier: str) -> Lease:
@@ -226,7 +229,7 @@ class Passage:
                         cancelled=self._is_over,
                     )
                 )
-            except MaxInstancesReached as error:
+            except (MaxInstancesReached, InsufficientMemory) as error:
                 # To whoever starts an instance this is a conflict; to whoever asks it, a matter
                 # of time.
                 raise InstanceNotRunning(error.message, hint=error.hint, retry_after=5) from error

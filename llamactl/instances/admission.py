@@ -1,4 +1,4 @@
-"""Who may run: the limits, and whom to stop for a newcomer. Pure.
+"""Who may run: the limits, the memory, and whom to stop for a newcomer. Pure.
 
 An instance takes its place from the moment it is starting until its process is gone. One that is
 being stopped for another has already given its place to that one.
@@ -6,18 +6,84 @@ being stopped for another has already given its place to that one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: Where a newcomer's memory lies: all of it on the devices; there and in the machine's memory;
+#: there too, but its weights are read from their file again and again.
+Site: TypeAlias = Literal["devices", "memory", "paged"]
+SITES: tuple[Site, ...] = ("devices", "memory", "paged")
+
+#: What stands against a start: its group is full, so many may run, there is no memory.
+Obstacle: TypeAlias = Literal["group", "running", "memory"]
+
+#: ``instances.memory_admission``.
+Mode: TypeAlias = Literal["off", "warn", "enforce"]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Bytes on llama.cpp's devices, and in the machine's own memory."""
+
+    devices: int = 0
+    ram: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.devices + other.devices, self.ram + other.ram)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.devices - other.devices, self.ram - other.ram)
+
+    def least(self, other: Amount) -> Amount:
+        """The smaller of each."""
+        return Amount(min(self.devices, other.devices), min(self.ram, other.ram))
+
+    @property
+    def total(self) -> int:
+        return self.devices + self.ram
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Bytes that an instance takes by estimate.
+
+    ``pageable`` of them are weights that the system can drop and read again, as long as they lie in
+    the machine's memory. ``on_devices`` must lie on the devices; None leaves that to llama.cpp,
+    which puts there what there is room for.
+    """
+
+    total: int
+    pageable: int = 0
+    on_devices: int | None = None
+
+    def spread(self, free: Amount) -> Amount:
+        """Where it would lie with so much free, whether there is enough or not."""
+        devices = self.on_devices
+        if devices is None:
+            devices = max(0, min(self.total, free.devices))
+        return Amount(devices, self.total - devices)
+
+    def at(self, site: Site, free: Amount) -> Amount | None:
+        """What it takes at that site; None if so much is not free there."""
+        spread = self.spread(free)
+        if site == "devices" and spread.ram > 0:
+            return None
+        if site == "paged":
+            spread = Amount(spread.devices, spread.ram - min(self.pageable, spread.ram))
+        fits = spread.devices <= max(0, free.devices) and spread.ram <= max(0, free.ram)
+        return spread if fits else None
 
 
 @dataclass(frozen=True)
 class Place:
     """An instance that takes a place. ``idle_since`` is None while it must not be evicted:
-    it serves, it is waited for, or it is on its way up or down."""
+    it serves, it is waited for, or it is on its way up or down. ``takes`` is what it holds."""
 
     name: str
     group: str | None
     idle_since: float | None
+    takes: Amount = Amount()
 
 
 @dataclass(frozen=True)
@@ -27,36 +93,147 @@ class Limits:
     running: int
     groups: Mapping[str, int]
     evict: bool
+    memory: Mode = "off"
+
+
+@dataclass(frozen=True)
+class MemoryAsked:
+    """What a newcomer takes, and what is free. One that is ``patient`` can wait for others to
+    become idle."""
+
+    demand: Demand
+    free: Amount
+    patient: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """``admitted`` says whether to start now; ``evict`` names whom to stop first.
+    """``admitted`` says whether to start now; ``evict`` names whom to stop first, oldest first.
 
-    If it is not admitted, ``full`` is the group that is full, or None for the whole.
+    ``obstacles`` are what stands against a start without that. If it is not admitted, ``full`` is
+    the group that is full, or None. ``short``: there is not the memory, with everyone idle stopped;
+    ``hopeless``: nor with everyone. ``takes`` is what it would hold, at ``site``.
     """
 
     admitted: bool
-    evict: str | None = None
+    evict: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
     full: str | None = None
+    short: bool = False
+    hopeless: bool = False
+    takes: Amount = Amount()
+    site: Site | None = None
 
 
-def decide(group: str | None, taken: Sequence[Place], limits: Limits) -> Decision:
+def decide(
+    group: str | None, taken: Sequence[Place], limits: Limits, memory: MemoryAsked | None = None
+) -> Decision:
     """Whether an instance of ``group`` may start beside those that have a place.
 
-    The least recently used one goes, of the same group where the group is what is full.
+    The least recently used go, no more of them than must, and only of the same group where the
+    group is what is full. Without ``memory``, or with its mode off, memory does not count.
     """
-    group_limit = limits.groups.get(group, -1) if group is not None else -1
-    peers = [place for place in taken if place.group == group]
-    group_full = 0 <= group_limit <= len(peers)
-    all_full = 0 <= limits.running <= len(taken)
-    if not group_full and not all_full:
-        return Decision(True)
-    candidates = [
-        (place.idle_since, place.name)
-        for place in (peers if group_full else taken)
-        if place.idle_since is not None
-    ]
-    if limits.evict and candidates:
-        return Decision(True, evict=min(candidates)[1])
-    return Decision(False, full=group if group_full else None)
+    question = _Question(group, taken, limits, memory if limits.memory != "off" else None)
+    sites: tuple[Site | None, ...] = SITES if question.memory else (None,)
+    for site in sites:
+        gone = question.fewest(site)
+        if gone is not None:
+            return question.admitted(gone, site)
+    gone = question.fewest(None)
+    if gone is None:
+        full = group if "group" in question.obstacles((), None) else None
+        return Decision(False, obstacles=question.obstacles((), None), full=full)
+    return question.short_of_memory()
+
+
+@dataclass(frozen=True)
+class _Question:
+    group: str | None
+    taken: Sequence[Place]
+    limits: Limits
+    memory: MemoryAsked | None
+
+    def obstacles(self, gone: Sequence[Place], site: Site | None) -> tuple[Obstacle, ...]:
+        """What still stands against a start at ``site`` once these have gone."""
+        left = [place for place in self.taken if place not in gone]
+        group_limit = self.limits.groups.get(self.group, -1) if self.group is not None else -1
+        found: list[Obstacle] = []
+        if 0 <= group_limit <= sum(place.group == self.group for place in left):
+            found.append("group")
+        if 0 <= self.limits.running <= len(left):
+            found.append("running")
+        if self.memory is not None and site is not None:
+            free = self.memory.free + _sum(gone)
+            if self.memory.demand.at(site, free) is None:
+                found.append("memory")
+        return tuple(found)
+
+    def fewest(self, site: Site | None) -> tuple[Place, ...] | None:
+        """Whom to stop, least recently used first; None if all of them are not enough."""
+        idle = self.idle()
+        chosen: list[Place] = []
+        while against := self.obstacles(chosen, site):
+            helpful = next((each for each in idle if self._helps(each, against)), None)
+            if helpful is None:
+                return None
+            idle.remove(helpful)
+            chosen.append(helpful)
+        # Of those that were chosen before it was known who else must go, some may stay after all.
+        for place in sorted(chosen, key=_idle_since, reverse=True):
+            rest = [each for each in chosen if each is not place]
+            if not self.obstacles(rest, site):
+                chosen = rest
+        return tuple(sorted(chosen, key=_idle_since))
+
+    def idle(self) -> list[Place]:
+        """Those that may be stopped, least recently used first."""
+        if not self.limits.evict:
+            return []
+        return sorted((each for each in self.taken if each.idle_since is not None), key=_idle_since)
+
+    def _helps(self, place: Place, against: Sequence[Obstacle]) -> bool:
+        if "group" in against:
+            return place.group == self.group
+        return "running" in against or place.takes.total > 0
+
+    def admitted(self, gone: tuple[Place, ...], site: Site | None, short: bool = False) -> Decision:
+        """The start of it once these have gone."""
+        takes = Amount()
+        if self.memory is not None:
+            free = self.memory.free + _sum(gone)
+            takes = (site and self.memory.demand.at(site, free)) or self.memory.demand.spread(free)
+        return Decision(
+            True,
+            evict=tuple(each.name for each in gone),
+            obstacles=self.obstacles((), "paged" if short else site),
+            short=short,
+            hopeless=short and self._hopeless(),
+            takes=takes,
+            site=site,
+        )
+
+    def short_of_memory(self) -> Decision:
+        """There is a place, but not the memory: wait, be refused, or try it all the same."""
+        hopeless = self._hopeless()
+        waits = self.memory is not None and self.memory.patient and not hopeless
+        if self.limits.memory == "enforce" or waits:
+            obstacles = self.obstacles((), "paged")
+            return Decision(False, obstacles=obstacles, short=True, hopeless=hopeless)
+        # An estimate can be wrong: with everyone idle gone it has the best chance.
+        gone = [each for each in self.idle() if each.takes.total > 0]
+        for place in self.fewest(None) or ():
+            gone += [] if place in gone else [place]
+        return self.admitted(tuple(sorted(gone, key=_idle_since)), None, short=True)
+
+    def _hopeless(self) -> bool:
+        assert self.memory is not None
+        free = self.memory.free + _sum(self.taken)
+        return self.memory.demand.at("paged", free) is None
+
+
+def _sum(places: Iterable[Place]) -> Amount:
+    return sum((place.takes for place in places), Amount())
+
+
+def _idle_since(place: Place) -> tuple[float, str]:
+    return place.idle_since or 0.0, place.name

@@ -113,17 +113,18 @@ class Backend:
         found = {name for line in listed for name in _FLAG.findall(line)}
         return frozenset(found) if len(found) >= _FEWEST_FLAGS else None
 
-    def machine(self) -> Machine:
+    def machine(self, now: bool = False) -> Machine:
         """The memory of this machine and of the devices that llama.cpp computes on, as it is now.
 
-        Where it has no device, it is not asked a second time; the embedded one never has any.
+        What the devices said some seconds ago will do, unless they are asked ``now``. Where there
+        is none, llama.cpp is not asked a second time; the embedded one never has any.
         """
         kind, command = self.find()
         if kind != "command":
             return read_machine("")
         listed = self.output_of("--list-devices") or ""
         with self._lock:
-            stale = time.monotonic() - self._devices_at > _FRESH
+            stale = now or time.monotonic() - self._devices_at > _FRESH
         if stale and parse_devices(listed):
             listed = _run((*command, "--list-devices"))
             key = (*command, "--list-devices", _stamp(command[0]))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llamactl.errors import StartFailed
+from llamactl.instances.admission import Amount, Demand
 from llamactl.instances.diagnosis import Diagnosis
 from llamactl.instances.figures import Meter, Source
 from llamactl.instances.health import Probe
@@ -59,9 +61,12 @@ class Instance:
         self.stays_down = False
         #: How often a person stopped it, so that those who wait notice.
         self.stops = 0
-        #: Whom it stops for, and whose end it waits for.
+        #: Whom it stops for, and for whose ends it waits.
         self.successor: Instance | None = None
-        self.predecessor: Instance | None = None
+        self.predecessors: set[Instance] = set()
+        #: The memory that it takes, by the last estimate, and what must be free before it starts.
+        self.demand: Demand | None = None
+        self.awaited = Amount()
         #: Failures in a row, and when a request may try again (monotonic).
         self.failures = 0
         self.retry_at = 0.0
@@ -96,14 +101,16 @@ class Instance:
         self.shared.changes += 1
         self.changed.notify_all()
 
-    def begin(self, victim: Instance | None = None, *, restarts: int = 0) -> None:
-        """Go to ``starting``; after ``victim`` has stopped, if there is one."""
-        if victim is not None:
-            self.predecessor, victim.successor = victim, self
-            victim.stop()
+    def begin(self, victims: Iterable[Instance] = (), *, restarts: int = 0) -> None:
+        """Go to ``starting``; after all ``victims`` have stopped, if there are any."""
         self.apply("start", exit_code=None, error=None, hint="", log_lines=(), restarts=restarts)
         self.health = "loading"
         self.again = self.stays_down = False
+        for victim in victims:
+            self.predecessors.add(victim)
+            victim.successor = self
+        for victim in tuple(self.predecessors):
+            victim.stop()
         if self._owner is None:
             self._start_owner()
         self.ring()
@@ -140,11 +147,13 @@ class Instance:
         self.health = None
         self.key = None
         self.files = ()
-        if self.predecessor is not None:
-            self.predecessor.successor = None
-            self.predecessor = None
+        self.shared.room.release(self.name)
+        self.awaited = Amount()
+        for victim in self.predecessors:
+            victim.successor = None
+        self.predecessors.clear()
         if self.successor is not None:
-            self.successor.predecessor = None
+            self.successor.predecessors.discard(self)
             self.successor.ring()
             self.successor = None
         if for_good:
@@ -161,6 +170,7 @@ class Instance:
         """Go to ``running``: its own process answers."""
         self.health = "ok"
         self.last_used = time.monotonic()
+        self.shared.room.loaded(self.name, self.life.pid)
         self.apply("healthy")
         self.shared.admit()
 
@@ -192,6 +202,7 @@ class Instance:
             hint=why.hint,
             log_lines=lines,
         )
+        self.shared.room.loads_again(self.name)
         if why.permanent or not self.options.auto_restart:
             self.give_up(StartFailed(why.message, hint=why.hint))
         elif restarts > self.options.max_restarts:

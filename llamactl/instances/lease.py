@@ -90,19 +90,28 @@ class Leases:
         with self._shared.lock:
             instance.waiters += 1
             stops = instance.stops
-        asked = False
+        asked = weighed = False
         try:
             while not cancelled():
                 with self._shared.lock:
                     if (lease := self._granted(instance)) is not None:
                         return lease
                     self._check_not_stopped(instance, stops)
-                    asked = self._go_on(instance, asked) or asked
+                    wants = self._wants_start(instance, asked)
+                    if wants and weighed:
+                        self._ask_for_start(instance)
+                        asked, wants = True, False
                     left = deadline - time.monotonic()
-                    if left <= 0:
+                    if left <= 0 and not wants:
                         raise self._too_late(instance, timeout)
-                    if instance.status != "running":
+                    if not wants and instance.status != "running":
                         instance.changed.wait(min(left, _ASK_EVERY))
+                    looks = wants or self._places.waits_for_memory(instance)
+                weighed = wants
+                if looks:
+                    self._places.weigh(instance)
+                    with self._shared.lock:
+                        self._places.admit()
             raise Interrupted(f"Nobody waits for {instance.name} any more")
         finally:
             with self._shared.lock:
@@ -122,8 +131,8 @@ class Leases:
         instance.take_lease()
         return Lease(instance, life.port, key)
 
-    def _go_on(self, instance: Instance, asked: bool) -> bool:
-        """Whether a start was asked for just now; raises if waiting is in vain."""
+    def _wants_start(self, instance: Instance, asked: bool) -> bool:
+        """Whether a start has to be asked for; raises if waiting is in vain."""
         if self._shared.stopping:
             raise ShuttingDown("The server is going down", retry_after=10)
         if instance.deleted:
@@ -139,24 +148,24 @@ class Leases:
                 f"The instance {instance.name} is {instance.status}",
                 hint="Start it, or switch on its on_demand_start.",
             )
-        self._ask_for_start(instance)
         return True
 
     def _ask_for_start(self, instance: Instance) -> None:
         if instance.status == "stopping" and instance.successor is None:
             instance.stop(again=True)
             return
-        decision = self._places.decision(instance)
-        if not decision.admitted and not self._places.evicts:
-            raise self._places.refusal(decision)
+        decision = self._places.decision(instance, patient=True)
+        if not decision.admitted and (decision.hopeless or not self._places.evicts):
+            raise self._places.refusal(instance, decision)
         self._places.queue(instance, "request")
         self._places.admit()
 
     def _too_late(self, instance: Instance, timeout: float) -> LlamactlError:
         if self._places.queued(instance):
+            decision = self._places.decision(instance, patient=True)
             return StartTimeout(
                 f"No place for {instance.name} came free in {timeout:g} seconds",
-                hint=self._places.refusal(self._places.decision(instance)).details,
+                hint=self._places.refusal(instance, decision).details,
                 retry_after=5,
             )
         return StartTimeout(

@@ -98,7 +98,8 @@ def _group_limits(root: Path) -> Iterator[tuple[int, int]]:
 def _kept_files(group: Path) -> int:
     words = _text(group / "memory.stat").split()
     sizes = dict(zip(words[::2], words[1::2], strict=False))
-    return _number(sizes.get("total_inactive_file") or sizes.get("inactive_file") or "") or 0
+    names = ("active_file", "inactive_file")
+    return sum(_number(sizes.get(f"total_{name}") or sizes.get(name) or "") or 0 for name in names)
 
 
 def _number(text: str) -> int | None:

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from llamactl.errors import LlamactlError, StartFailed
+from llamactl.instances.admission import Amount
 from llamactl.instances.bell import Bell
 from llamactl.instances.checkup import Checkup
 from llamactl.instances.diagnosis import Diagnosis, diagnose
@@ -60,7 +61,7 @@ class Owner:
         """Do what the present state asks for."""
         with self._shared.lock:
             status = self._instance.status
-            waits_for_place = self._instance.predecessor is not None
+            waits_for_place = bool(self._instance.predecessors)
         if status == "restarting":
             self._sit_out_backoff()
         elif status == "stopping":
@@ -68,7 +69,34 @@ class Owner:
         elif waits_for_place:
             self.bell.wait(None)
         else:
+            self._await_memory()
             self._live(make_run(self._instance, self._taken_ports))
+
+    def _await_memory(self) -> None:
+        """Return when those that stopped for it have given back their memory, or soon after.
+
+        A driver can take a moment for that, in which the next model would not fit.
+        """
+        instance, room = self._instance, self._shared.room
+        if room.mode != "off" and not room.holds(instance.name):
+            # Started again after a stop, perhaps with other options: it goes into its own room.
+            _, demand = room.weigh(instance.options)
+            with self._shared.lock:
+                free = room.free()
+                if demand is not None and free is not None and instance.status == "starting":
+                    room.claim(instance.name, demand.spread(free), demand.pageable)
+        deadline = time.monotonic() + self._timing.memory_back
+        while self._is("starting") and (awaited := instance.awaited).total:
+            room.look(now=True)
+            with self._shared.lock:
+                seen = room.seen
+                if seen is None or seen.least(awaited) == awaited:
+                    break
+            if time.monotonic() > deadline:
+                logger.warning("%s starts: not all memory that was expected is free", instance.name)
+                break
+            self.bell.wait(self._timing.memory_poll)
+        instance.awaited = Amount()
 
     def _live(self, run: Run) -> None:
         """One process from its beginning to its end."""

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
-from llamactl.errors import MaxInstancesReached, ShuttingDown
-from llamactl.instances.admission import Decision, Limits, Place, decide
+from llamactl.errors import (
+    InsufficientMemory,
+    LlamactlError,
+    MaxInstancesReached,
+    ShuttingDown,
+    StartFailed,
+)
+from llamactl.instances.admission import Amount, Decision, Limits, MemoryAsked, Place, decide
 from llamactl.instances.instance import Instance
+from llamactl.instances.plan import (
+    StartPlan,
+    figures_text,
+    impossible_plan,
+    make_plan,
+    running_plan,
+)
 from llamactl.instances.shared import Shared
 
 logger = logging.getLogger(__name__)
@@ -32,8 +46,43 @@ class Places:
         self._asked_again = False
         config = shared.config.instances
         self._limits = Limits(
-            config.max_running_instances, config.group_limits, config.enable_lru_eviction
+            config.max_running_instances,
+            config.group_limits,
+            config.enable_lru_eviction,
+            config.memory_admission,
         )
+
+    def weigh(self, instance: Instance) -> None:
+        """Look what memory there is and what a start of it takes. Wants the lock not held.
+
+        Asked before a start is decided, since that takes a look at files and devices.
+        """
+        demand = None
+        if self._limits.memory != "off":
+            # What can never be loaded is told by the start itself.
+            with contextlib.suppress(LlamactlError, OSError):
+                demand = self._shared.room.weigh(instance.options)[1]
+        with self._shared.lock:
+            instance.demand = demand
+
+    def plan(self, instance: Instance) -> StartPlan:
+        """What a person's start of it would do now. Wants the lock not held."""
+        room = self._shared.room
+        room.look()
+        try:
+            need, demand = room.weigh(instance.options)
+        except StartFailed as error:
+            with self._shared.lock:
+                return impossible_plan(room.free(), error.details)
+        with self._shared.lock:
+            free = room.free()
+            if instance.has_place:
+                return running_plan(need, free, instance.status)
+            instance.demand = demand
+            decision = self.decision(instance)
+            held = {each.name: room.held_by(each.name).total for each in self._instances}
+            refusal = "" if decision.admitted else self.refusal(instance, decision).details
+        return make_plan(need, free, decision, held, refusal)
 
     def start_now(self, instance: Instance) -> None:
         """A person starts it: now, or ``MaxInstancesReached``."""
@@ -49,7 +98,7 @@ class Places:
         elif instance.at_rest:
             decision = self.decision(instance)
             if not decision.admitted:
-                raise self.refusal(decision)
+                raise self.refusal(instance, decision)
             self._begin(instance, decision)
 
     def queue(self, instance: Instance, reason: Reason) -> None:
@@ -59,23 +108,37 @@ class Places:
     def queued(self, instance: Instance) -> bool:
         return instance in self._queue
 
+    def waits_for_memory(self, instance: Instance) -> bool:
+        """Whether it queues, and only because of the memory that was free when that was seen."""
+        return self.queued(instance) and self.decision(instance, patient=True).short
+
     def drop(self, instance: Instance) -> None:
         self._queue.pop(instance, None)
 
     def clear(self) -> None:
         self._queue.clear()
 
-    def decision(self, instance: Instance) -> Decision:
-        """What a start of it now would mean; nothing is done."""
-        taken = [_place(each) for each in self._instances if each.has_place]
-        return decide(instance.options.group, taken, self._limits)
+    def decision(self, instance: Instance, *, patient: bool = False) -> Decision:
+        """What a start of it now would mean, by what was seen last; nothing is done.
+
+        ``patient``: for a request, which can wait for others to become idle.
+        """
+        room, memory = self._shared.room, None
+        taken = [self._place(each) for each in self._instances if each.has_place]
+        if instance.demand is not None and (free := room.free()) is not None:
+            memory = MemoryAsked(instance.demand, free, patient)
+        return decide(instance.options.group, taken, self._limits, memory)
 
     @property
     def evicts(self) -> bool:
         return self._limits.evict
 
-    def refusal(self, decision: Decision) -> MaxInstancesReached:
-        """The error that says which limit is reached."""
+    def refusal(
+        self, instance: Instance, decision: Decision
+    ) -> MaxInstancesReached | InsufficientMemory:
+        """The error that says which limit is reached, or what memory is missing."""
+        if decision.short or decision.obstacles == ("memory",):
+            return self._no_memory(instance, decision)
         if decision.full is not None:
             limit = self._limits.groups[decision.full]
             what = f"{_count(limit, f' of the group {decision.full}')} already"
@@ -85,6 +148,21 @@ class Places:
             setting = "instances.max_running_instances"
         idle = ", and none of them is idle" if self._limits.evict else ""
         return MaxInstancesReached(f"{what}{idle}", hint=f"Stop one, or raise {setting}.")
+
+    def _no_memory(self, instance: Instance, decision: Decision) -> InsufficientMemory:
+        free, demand = self._shared.room.free(), instance.demand
+        assert free is not None and demand is not None
+        what = f"{figures_text(demand.total, free)}, which is not enough"
+        if decision.hopeless:
+            hint = "It is too large for this machine: choose a smaller context or quantisation"
+        elif self._limits.evict:
+            what += ", and those that run are not idle"
+            hint = "Stop one of them"
+        else:
+            hint = "Stop another instance"
+        return InsufficientMemory(
+            what, hint=f"{hint}; instances.memory_admission says what such an estimate decides."
+        )
 
     def admit(self) -> None:
         """Start those for whom there is a place now.
@@ -113,9 +191,10 @@ class Places:
                 continue
             if reason == "restore" and self._busy_restoring():
                 continue
-            decision = self.decision(instance)
+            decision = self.decision(instance, patient=reason == "request")
             if reason == "restore" and (not decision.admitted or decision.evict):
-                logger.warning("%s stays down: %s", instance.name, self.refusal(decision).message)
+                why = self.refusal(instance, decision).message
+                logger.warning("%s stays down: %s", instance.name, why)
                 self.drop(instance)
             elif decision.admitted:
                 self._begin(instance, decision)
@@ -137,18 +216,33 @@ class Places:
 
     def _begin(self, instance: Instance, decision: Decision) -> None:
         self.drop(instance)
+        if decision.short:
+            why = self._no_memory(instance, decision).message
+            logger.warning("%s is started all the same: %s", instance.name, why)
+        room, before = self._shared.room, self._shared.room.free()
         every = {each.name: each for each in self._instances}
-        victim = every[decision.evict] if decision.evict else None
-        if victim is not None:
+        victims = [every[name] for name in decision.evict]
+        back = sum((room.held_by(victim.name) for victim in victims), Amount())
+        for victim in victims:
             logger.info("%s stops to make room for %s", victim.name, instance.name)
-        instance.begin(victim)
+            room.release(victim.name)
+        if instance.demand is not None:
+            room.claim(instance.name, decision.takes, instance.demand.pageable)
+        # Of what is not enough anyway no more can come back than the others give.
+        if back.total and before is not None:
+            instance.awaited = decision.takes.least(before + back)
+        instance.begin(victims)
+
+    def _place(self, instance: Instance) -> Place:
+        unused = instance.in_flight == 0 and instance.waiters == 0
+        evictable = unused and instance.status in ("running", "restarting")
+        return Place(
+            instance.name,
+            instance.options.group,
+            instance.last_used if evictable else None,
+            self._shared.room.held_by(instance.name),
+        )
 
 
 def _count(number: int, of: str = "") -> str:
     return f"{number} instance{of} runs" if number == 1 else f"{number} instances{of} run"
-
-
-def _place(instance: Instance) -> Place:
-    unused = instance.in_flight == 0 and instance.waiters == 0
-    evictable = unused and instance.status in ("running", "restarting")
-    return Place(instance.name, instance.options.group, instance.last_used if evictable else None)

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypedDict
 
-from llamactl.errors import InvalidRequest, StartFailed
-from llamactl.instances.admission import Decision
-from llamactl.instances.modelfiles import ModelFiles, ResolveModel, find_files, shards_of
-from llamactl.instances.options import Options
-from llamactl.models.fit import CACHE_TYPES, Load, Machine, Need, estimate, judge
-from llamactl.models.gguf import read_header
-
-logger = logging.getLogger(__name__)
+from llamactl.instances.admission import Amount, Decision, Site
+from llamactl.models.fit import Need
 
 _GB = 10**9
 
 
+class PlanJson(TypedDict):
+    """What a start would do. Sizes are bytes, null where they cannot be told.
+
+    `fits` is said of the moment after those in `evicts` have stopped, `starts` of a start now;
+    `held` is what each of those that stop gives back.
+    """
+
+    needs: int | None
+    free: int | None
+    fits: bool | None
+    evicts: list[str]
+    why: str
+    starts: bool
+    site: Site | None
+    parts: dict[str, int | None]
+    held: dict[str, int]
+
+
 @dataclass(frozen=True)
 class StartPlan:
-    """``needs`` and ``free`` are bytes, None where they cannot be told; ``why`` is a sentence."""
+    """``needs`` and ``free`` are bytes, None where they cannot be told; ``why`` is in sentences.
+
+    ``fits`` is said of the moment after those in ``evicts`` have stopped; ``starts`` is whether a
+    start would go ahead now, which it also can where nothing is known or an estimate says no.
+    """
 
     needs: int | None
     free: int | None
     fits: bool | None
     evicts: tuple[str, ...]
     why: str
+    starts: bool = True
+    site: Site | None = None
+    parts: dict[str, int | None] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
 
 
-def plan_json(plan: StartPlan) -> dict[str, Any]:
+def plan_json(plan: StartPlan) -> PlanJson:
     """The JSON form of a plan."""
     return {
         "needs": plan.needs,
@@ -38,83 +56,119 @@ def plan_json(plan: StartPlan) -> dict[str, Any]:
         "fits": plan.fits,
         "evicts": list(plan.evicts),
         "why": plan.why,
+        "starts": plan.starts,
+        "site": plan.site,
+        "parts": plan.parts,
+        "held": plan.held,
     }
 
 
+def running_plan(need: Need | None, free: Amount | None, status: str) -> StartPlan:
+    """The plan of one that has its place: a start leaves it alone."""
+    total = None if need is None else need.total
+    return StartPlan(total, _total(free), True, (), f"It is {status} already.", parts=_parts(need))
+
+
+def impossible_plan(free: Amount | None, why: str) -> StartPlan:
+    """The plan of one that can never start, whatever is free."""
+    return StartPlan(None, _total(free), False, (), why, starts=False)
+
+
 def make_plan(
-    options: Options, resolve_model: ResolveModel, machine: Machine, decision: Decision
+    need: Need | None,
+    free: Amount | None,
+    decision: Decision,
+    held: dict[str, int],
+    refusal: str = "",
 ) -> StartPlan:
-    """What a start with these options would do on this machine; nothing is changed.
+    """``decision`` in figures and words; ``held`` is what each of those that stop gives back.
 
-    ``decision`` is who would make room. A model that cannot be loaded at all does not fit.
+    ``refusal`` is what a start would be told where it is not admitted.
     """
-    evicts = (decision.evict,) if decision.evict else ()
-    free = sum(machine.usable())
-    try:
-        need = need_of(options, find_files(options, resolve_model))
-    except StartFailed as error:
-        return StartPlan(None, free, False, evicts, error.details)
-    if need is None:
-        return StartPlan(None, free, None, evicts, _room(decision))
-    verdict = judge(need, machine)
-    memory = _memory(need.total, free, verdict.fits, verdict.when_idle)
-    fits = verdict.fits if decision.admitted else False
-    return StartPlan(need.total, free, fits, evicts, f"{memory} {_room(decision)}")
-
-
-def need_of(options: Options, files: ModelFiles) -> Need | None:
-    """The memory that these files take with these options; None for a model that is not here."""
-    if files.model is None:
-        return None
-    dimensions = None
-    try:
-        dimensions = read_header(files.model).dimensions
-    except (InvalidRequest, OSError) as error:
-        logger.info("%s tells nothing of its memory: %s", files.model, error)
-    weights = sum(path.stat().st_size for path in shards_of(files.model))
-    projector = _size(files.mmproj)
-    return estimate(dimensions, weights, load_of(options), projector=projector)
-
-
-def load_of(options: Options) -> Load:
-    """How llama-server would load a model with these options."""
-    usual = Load()
-
-    def number(key: str, default: int) -> int:
-        value = options.option(key)
-        return value if isinstance(value, int) else default
-
-    def cache_type(key: str, default: str) -> str:
-        value = options.option(key)
-        return value if isinstance(value, str) and value in CACHE_TYPES else default
-
-    return Load(
-        ctx_size=number("ctx_size", usual.ctx_size),
-        cache_type_k=cache_type("cache_type_k", usual.cache_type_k),
-        cache_type_v=cache_type("cache_type_v", usual.cache_type_v),
-        ubatch_size=number("ubatch_size", usual.ubatch_size),
-        parallel=number("parallel", 0) or None,
-        flash_attn=options.option("flash_attn") != "off",
-        swa_full=options.option("swa_full") is True,
+    fits: bool | None = decision.admitted and not decision.short
+    if need is None or free is None:
+        fits = None if decision.admitted else False
+    said = [_figures(need, free), _evictions(decision, held), _outcome(decision, refusal)]
+    return StartPlan(
+        needs=None if need is None else need.total,
+        free=_total(free),
+        fits=fits,
+        evicts=decision.evict,
+        why=" ".join(part for part in said if part),
+        starts=decision.admitted,
+        site=decision.site,
+        parts=_parts(need),
+        held={name: size for name, size in held.items() if name in decision.evict},
     )
 
 
-def _memory(needs: int, free: int, fits: bool | None, when_idle: bool) -> str:
-    figures = f"It takes about {needs / _GB:.1f} GB, and {free / _GB:.1f} GB are free."
-    if fits is False:
-        also = "it would fit with nothing else running" if when_idle else "it is too large"
-        return f"{figures} That is not enough; {also}."
-    return figures
+def figures_text(needs: int, free: Amount) -> str:
+    """What is needed and what is there, as a sentence."""
+    where = f"{_gb(free.ram)} are free"
+    if free.devices > 0 or free.ram <= 0:
+        where = f"{_gb(free.devices)} are free on the GPU"
+        where += f" and {_gb(free.ram)} beside it" if free.ram > 0 else ""
+    return f"It takes about {_gb(needs)}, and {where}"
 
 
-def _room(decision: Decision) -> str:
-    if decision.evict:
-        return f"{decision.evict} stops for it: it was idle for longest, and no more may run."
-    if decision.admitted:
-        return "No other instance has to stop."
-    where = f" of the group {decision.full}" if decision.full else ""
-    return f"As many instances{where} run as may, and none of them is idle."
+def _figures(need: Need | None, free: Amount | None) -> str:
+    if need is None:
+        return "The memory that it takes is not known before it is loaded."
+    if free is None:
+        return f"It takes about {_gb(need.total)}; how much is free is not known."
+    beyond = "" if need.whole else " at least, as its header does not tell all"
+    return f"{figures_text(need.total, free)}{beyond}."
 
 
-def _size(path: Path | None) -> int:
-    return path.stat().st_size if path is not None else 0
+def _evictions(decision: Decision, held: dict[str, int]) -> str:
+    if not decision.evict:
+        stays = decision.admitted and not decision.short
+        return "No other instance has to stop." if stays else ""
+    names = _listed([_named(name, held.get(name, 0)) for name in decision.evict])
+    reasons = []
+    if set(decision.obstacles) & {"group", "running"}:
+        reasons.append("no more may run")
+    if "memory" in decision.obstacles:
+        reasons.append("memory is needed")
+    so = f"idle for longest, and {' and '.join(reasons)}"
+    if len(decision.evict) > 1:
+        return f"{names} stop for it: they were {so}."
+    return f"{names} stops for it: it was {so}."
+
+
+def _outcome(decision: Decision, refusal: str) -> str:
+    if not decision.admitted:
+        return refusal
+    if decision.short:
+        more = "; it would fit with nothing else running" if not decision.hopeless else ""
+        return f"That is not enough by this estimate{more}. It is started all the same."
+    if decision.site == "paged":
+        return "Its weights do not stay in memory and are read from disk again, which is slow."
+    return ""
+
+
+def _named(name: str, held: int) -> str:
+    return f"{name} ({_gb(held)})" if held else name
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _parts(need: Need | None) -> dict[str, int | None]:
+    if need is None:
+        return {}
+    return {
+        "weights": need.weights,
+        "cache": need.cache,
+        "compute": need.compute,
+        "projector": need.projector,
+    }
+
+
+def _total(free: Amount | None) -> int | None:
+    return None if free is None else max(0, free.devices) + max(0, free.ram)
+
+
+def _gb(size: int) -> str:
+    return f"{max(0, size) / _GB:.1f} GB"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from llamactl.errors import LlamactlError, StartFailed
 from llamactl.instances.commandline import Launch
 from llamactl.instances.modelfiles import ModelFiles, find_files
+from llamactl.instances.needs import need_of
 from llamactl.instances.options import Options
-from llamactl.instances.plan import need_of
 from llamactl.instances.run import HOST, preset_path, program_of, words_of
 from llamactl.instances.shared import Shared
 from llamactl.models.fit import Machine, Need, judge

@@ -95,6 +95,15 @@ def resident_bytes(roots: Sequence[int]) -> dict[int, int]:
     return total
 
 
+def mapped_bytes(pid: int) -> int:
+    """The pages of files that a process has mapped and resident; 0 where that is not known."""
+    try:
+        lines = (PROC / str(pid) / "status").read_bytes().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"RssFile:")), 0)
+
+
 def _stat(pid: int) -> list[bytes]:
     """The fields of ``/proc/PID/stat`` from the third on; none where there is no such process."""
     try:

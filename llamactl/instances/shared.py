@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llamactl.config import Config
 from llamactl.instances.backend import Backend
 from llamactl.instances.modelfiles import ResolveModel
 from llamactl.instances.ports import Ports
+from llamactl.instances.room import Room
 from llamactl.instances.spawner import Spawner
 from llamactl.instances.store import InstanceStore
 from llamactl.instances.watcher import Watcher
@@ -36,6 +37,10 @@ class Timing:
     drain: float = 5.0
     #: Between SIGTERM and SIGKILL.
     grace: float = 10.0
+    #: For the memory of those that stopped for a newcomer to be free again.
+    memory_back: float = 5.0
+    #: Between two looks whether it is.
+    memory_poll: float = 0.1
 
 
 @dataclass
@@ -49,9 +54,10 @@ class Shared:
     spawner: Spawner
     watcher: Watcher
     ports: Ports
+    room: Room
     timing: Timing
     mark_prefix: str
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.RLock
     #: No new starts: the server goes down. ``hurry``: no more grace either.
     stopping: bool = False
     hurry: bool = False

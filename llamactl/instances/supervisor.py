@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 from llamactl.config import Config
 from llamactl.database import Database
 from llamactl.errors import StartTimeout, UnsupportedFlag
-from llamactl.instances.admission import Decision
 from llamactl.instances.backend import Backend, BackendInfo
 from llamactl.instances.commandline import missing_flags
 from llamactl.instances.figures import Figures, figures_of
@@ -24,11 +24,12 @@ from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
-from llamactl.instances.plan import StartPlan, make_plan
+from llamactl.instances.plan import StartPlan
 from llamactl.instances.ports import Ports
 from llamactl.instances.preview import Preview, first_context, make_preview
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.registry import Registry
+from llamactl.instances.room import ReadMachine, Room
 from llamactl.instances.shared import Shared, Timing
 from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.spawner import LocalSpawner, Spawner
@@ -53,17 +54,22 @@ class Supervisor:
         *,
         timing: Timing | None = None,
         spawner: Spawner | None = None,
+        read_machine: ReadMachine | None = None,
     ) -> None:
         first, last = config.instances.port_range
+        backend, lock = Backend(config.llama_cpp), threading.RLock()
         self._config = config
+        self._read_machine = read_machine or backend.machine
         self._shared = Shared(
             config=config,
             store=InstanceStore(database),
             resolve_model=resolve_model,
-            backend=Backend(config.llama_cpp),
+            backend=backend,
             spawner=spawner or LocalSpawner(),
             watcher=Watcher(),
             ports=Ports(first, last),
+            room=Room(self._read_machine, resolve_model, config.instances.memory_admission, lock),
+            lock=lock,
             timing=timing or Timing(),
             mark_prefix=mark_prefix(config.data_dir),
         )
@@ -176,6 +182,8 @@ class Supervisor:
         Raises ``MaxInstancesReached`` when it would be one too many and none is idle; waiting,
         ``StartFailed`` with the reason, or ``StartTimeout``.
         """
+        instance = self._found(name)
+        self._places.weigh(instance)
         with self._shared.lock:
             instance = self._registry.find(name)
             self._places.start_now(instance)
@@ -194,6 +202,7 @@ class Supervisor:
 
     def restart_instance(self, name: str, wait: float | None = None) -> InstanceSnapshot:
         """Stop it if it runs, and start it."""
+        self._places.weigh(self._found(name))
         with self._shared.lock:
             instance = self._registry.find(name)
             if instance.status in ("starting", "running"):
@@ -246,11 +255,7 @@ class Supervisor:
 
     def plan(self, name: str) -> StartPlan:
         """What a start of it would do now; nothing is done."""
-        with self._shared.lock:
-            instance = self._registry.find(name)
-            decision = Decision(True) if instance.has_place else self._places.decision(instance)
-            options = instance.options
-        return make_plan(options, self._shared.resolve_model, self.machine(), decision)
+        return self._places.plan(self._found(name))
 
     def preview(self, name: str, options: Options) -> Preview:
         """What an instance with these options would run and take. ``UnsupportedFlag``."""
@@ -271,7 +276,7 @@ class Supervisor:
 
     def machine(self) -> Machine:
         """The memory of this machine and of llama.cpp's devices, as it is now."""
-        return self._shared.backend.machine()
+        return self._read_machine(False)
 
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""

@@ -19,6 +19,7 @@ from llamactl.instances import processes
 from llamactl.instances.modelfiles import ResolvedModel
 from llamactl.instances.options import Options
 from llamactl.instances.reaper import mark_prefix
+from llamactl.instances.room import ReadMachine
 from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.supervisor import Supervisor, Timing
 from tests.conftest import ConfigFactory
@@ -45,11 +46,20 @@ def eventually(condition: Callable[[], Any], what: str = "it") -> Any:
 class Stage:
     """A supervisor with its configuration, and shorthands for what tests do with it."""
 
-    def __init__(self, config: Config, database: Database, llama: FakeLlama, timing: Timing):
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        llama: FakeLlama,
+        timing: Timing,
+        read_machine: ReadMachine | None = None,
+    ):
         self.config = config
         self.database = database
         self.llama = llama
-        self.supervisor = Supervisor(config, database, self._resolve, timing=timing)
+        self.supervisor = Supervisor(
+            config, database, self._resolve, timing=timing, read_machine=read_machine
+        )
         self.models: dict[str, ResolvedModel] = {}
 
     def _resolve(self, reference: str) -> ResolvedModel:
@@ -99,8 +109,7 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
     """Supervisors: ``make_stage(settings={…}, load=0.2, stable=1.0)``.
 
     Keywords that ``Timing`` has are times, the others flags of the fake; ``hub`` is its endpoint
-    and token. Afterwards nothing may be
-    left of any of them.
+    and token, ``machine`` tells its memory. Afterwards nothing may be left of any of them.
     """
     stages: list[Stage] = []
     times = {field.name for field in dataclasses.fields(Timing)}
@@ -109,6 +118,7 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
         settings: dict[str, object] | None = None,
         *,
         hub: tuple[str, str | None] = ("http://127.0.0.1:9", None),
+        machine: ReadMachine | None = None,
         **flags: Any,
     ) -> Stage:
         timing = {name: flags.pop(name) for name in list(flags) if name in times}
@@ -121,7 +131,7 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
         )
         database = Database(config.data_dir / "llamactl.db")
         database.open()
-        stage = Stage(config, database, llama, dataclasses.replace(QUICK, **timing))
+        stage = Stage(config, database, llama, dataclasses.replace(QUICK, **timing), machine)
         stages.append(stage)
         stage.supervisor.start()
         return stage

@@ -1,8 +1,24 @@
 from __future__ import annotations
 
-from llamactl.instances.admission import Decision, Limits, Place, decide
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamactl.instances.admission import (
+    Amount,
+    Decision,
+    Demand,
+    Limits,
+    MemoryAsked,
+    Place,
+    decide,
+)
 
 NO_LIMIT = Limits(-1, {}, True)
+WARN = Limits(-1, {}, True, "warn")
+ENFORCE = Limits(-1, {}, True, "enforce")
 
 
 def test_without_limits_everybody_may_run() -> None:
@@ -11,12 +27,13 @@ def test_without_limits_everybody_may_run() -> None:
 
 def test_the_least_recently_used_idle_one_goes() -> None:
     taken = [Place("a", None, 5.0), Place("b", None, 3.0), Place("busy", None, None)]
-    assert decide(None, taken, Limits(3, {}, True)) == Decision(True, evict="b")
+    decision = decide(None, taken, Limits(3, {}, True))
+    assert decision == Decision(True, evict=("b",), obstacles=("running",))
 
 
 def test_a_busy_one_never_goes() -> None:
     taken = [Place("a", None, None), Place("b", None, None)]
-    assert decide(None, taken, Limits(2, {}, True)) == Decision(False)
+    assert decide(None, taken, Limits(2, {}, True)) == Decision(False, obstacles=("running",))
 
 
 def test_without_eviction_nobody_goes() -> None:
@@ -26,21 +43,174 @@ def test_without_eviction_nobody_goes() -> None:
 def test_a_full_group_gives_up_one_of_its_own() -> None:
     taken = [Place("old", None, 1.0), Place("peer", "big", 9.0)]
     limits = Limits(-1, {"big": 1}, True)
-    assert decide("big", taken, limits) == Decision(True, evict="peer")
+    assert decide("big", taken, limits).evict == ("peer",)
     assert decide("small", taken, limits) == Decision(True)
     assert decide(None, taken, limits) == Decision(True)
 
 
 def test_a_full_group_of_busy_ones_is_named() -> None:
     limits = Limits(9, {"big": 1}, True)
-    assert decide("big", [Place("peer", "big", None)], limits) == Decision(False, full="big")
+    decision = decide("big", [Place("peer", "big", None)], limits)
+    assert (decision.admitted, decision.full) == (False, "big")
 
 
 def test_with_both_limits_reached_the_group_gives_way() -> None:
     taken = [Place("old", None, 1.0), Place("peer", "big", 9.0)]
-    assert decide("big", taken, Limits(2, {"big": 1}, True)) == Decision(True, evict="peer")
+    assert decide("big", taken, Limits(2, {"big": 1}, True)).evict == ("peer",)
 
 
 def test_a_limit_of_none_at_all_admits_nobody() -> None:
     assert not decide(None, [], Limits(0, {}, True)).admitted
-    assert decide("g", [], Limits(5, {"g": 0}, True)) == Decision(False, full="g")
+    assert decide("g", [], Limits(5, {"g": 0}, True)).full == "g"
+
+
+def gpu(name: str, idle_since: float | None, size: int, group: str | None = None) -> Place:
+    return Place(name, group, idle_since, Amount(devices=size))
+
+
+def ram(name: str, idle_since: float | None, size: int) -> Place:
+    return Place(name, None, idle_since, Amount(ram=size))
+
+
+def ask(total: int, devices: int, ram: int, *, patient: bool = False, **demand: int) -> MemoryAsked:
+    return MemoryAsked(Demand(total, **demand), Amount(devices, ram), patient)
+
+
+@pytest.mark.parametrize(
+    ("taken", "asked", "limits", "evict", "site"),
+    [
+        # There is room.
+        ([gpu("a", 1, 5)], ask(5, 5, 0), WARN, (), "devices"),
+        ([ram("a", 1, 5)], ask(5, 0, 5), WARN, (), "memory"),
+        # One idle instance is enough: the one used least recently.
+        ([gpu("a", 2, 5), gpu("b", 1, 5)], ask(5, 0, 0), WARN, ("b",), "devices"),
+        # The oldest is too small and the next is enough: the oldest stays.
+        ([gpu("a", 1, 1), gpu("b", 2, 8)], ask(8, 0, 0), WARN, ("b",), "devices"),
+        # Two are needed, in their order; the third stays.
+        (
+            [gpu("a", 1, 3), gpu("b", 2, 3), gpu("c", 3, 9)],
+            ask(6, 0, 0),
+            WARN,
+            ("a", "b"),
+            "devices",
+        ),
+        # One that holds nothing is not stopped for memory.
+        ([gpu("a", 1, 0), gpu("b", 2, 5)], ask(5, 0, 0), WARN, ("b",), "devices"),
+        # The GPU is worth an eviction, even where the machine's memory would do.
+        ([gpu("a", 1, 5)], ask(5, 0, 50), WARN, ("a",), "devices"),
+        # A busy one on the GPU stays; llama.cpp then puts layers into the machine's memory.
+        ([gpu("a", None, 5)], ask(5, 2, 50), WARN, (), "memory"),
+        # All layers must lie on the GPU: the machine's memory is no help.
+        ([gpu("a", 1, 5)], ask(5, 0, 50, on_devices=5), WARN, ("a",), "devices"),
+        # No layer may: what is on the GPU is left alone.
+        ([gpu("a", 1, 5), ram("b", 2, 5)], ask(5, 0, 0, on_devices=0), WARN, ("b",), "memory"),
+        # Mapped weights need not stay in memory, but they do where an idle one can go for it.
+        ([ram("a", 1, 5)], ask(7, 0, 2, pageable=6), WARN, ("a",), "memory"),
+        ([ram("a", None, 5)], ask(7, 0, 2, pageable=6), WARN, (), "paged"),
+        ([ram("a", None, 5)], ask(7, 0, 2, pageable=6), ENFORCE, (), "paged"),
+        # The limit and the memory together: one that helps both is enough.
+        (
+            [gpu("a", 1, 1), gpu("b", 2, 8)],
+            ask(8, 0, 0),
+            dataclasses.replace(WARN, running=2),
+            ("b",),
+            "devices",
+        ),
+        # A full group gives up one of its own, and memory comes from whoever is oldest.
+        (
+            [gpu("a", 1, 9), gpu("b", 2, 1, "g")],
+            ask(8, 0, 0),
+            Limits(-1, {"g": 1}, True, "warn"),
+            ("a", "b"),
+            "devices",
+        ),
+    ],
+)
+def test_no_more_are_stopped_than_must_be_and_the_longest_idle_first(
+    taken: list[Place],
+    asked: MemoryAsked,
+    limits: Limits,
+    evict: tuple[str, ...],
+    site: str,
+) -> None:
+    decision = decide("g", taken, limits, asked)
+    assert (decision.admitted, decision.evict, decision.site) == (True, evict, site)
+    assert not decision.short
+
+
+@pytest.mark.parametrize(
+    ("patient", "limits", "busy", "admitted", "hopeless"),
+    [
+        # Busy ones hold what is missing: a person's start is tried, a request waits for them.
+        (False, WARN, 9, True, False),
+        (True, WARN, 9, False, False),
+        (False, ENFORCE, 9, False, False),
+        (True, ENFORCE, 9, False, False),
+        # Nobody holds it: waiting is no use, and only a configured refusal refuses.
+        (False, WARN, 1, True, True),
+        (True, WARN, 1, True, True),
+        (False, ENFORCE, 1, False, True),
+        (True, ENFORCE, 1, False, True),
+    ],
+)
+def test_what_does_not_fit_even_so_is_tried_waits_or_is_refused(
+    patient: bool, limits: Limits, busy: int, admitted: bool, hopeless: bool
+) -> None:
+    taken = [gpu("busy", None, busy), gpu("idle", 1, 1)]
+    decision = decide(None, taken, limits, ask(10, 0, 0, patient=patient))
+    assert (decision.admitted, decision.short, decision.hopeless) == (admitted, True, hopeless)
+    # What is tried all the same gets the best chance that it can have.
+    assert decision.evict == (("idle",) if admitted else ())
+
+
+def test_a_full_house_is_told_before_missing_memory() -> None:
+    limits = Limits(1, {}, True, "enforce")
+    decision = decide(None, [gpu("busy", None, 9)], limits, ask(10, 0, 0))
+    assert (decision.admitted, decision.short) == (False, False)
+    assert "running" in decision.obstacles
+
+
+def test_without_eviction_memory_stops_nobody() -> None:
+    limits = Limits(-1, {}, False, "enforce")
+    decision = decide(None, [gpu("a", 1, 9)], limits, ask(9, 0, 0))
+    assert (decision.admitted, decision.short, decision.hopeless) == (False, True, False)
+
+
+def test_memory_counts_for_nothing_where_it_is_off_or_unknown() -> None:
+    assert decide(None, [], NO_LIMIT, ask(10, 0, 0)) == Decision(True)
+    assert decide(None, [], ENFORCE, None) == Decision(True)
+
+
+places = st.builds(
+    Place,
+    st.uuids().map(str),
+    st.sampled_from([None, "g"]),
+    st.one_of(st.none(), st.floats(0, 100)),
+    st.builds(Amount, st.integers(0, 9), st.integers(0, 9)),
+)
+
+
+@given(
+    st.lists(places, max_size=6),
+    st.builds(Demand, st.integers(0, 30), st.integers(0, 30)),
+    st.builds(Amount, st.integers(-5, 9), st.integers(-5, 9)),
+    st.integers(-1, 4),
+    st.booleans(),
+)
+def test_whatever_is_decided_keeps_to_the_limits_and_spares_the_busy(
+    taken: list[Place], demand: Demand, free: Amount, running: int, patient: bool
+) -> None:
+    limits = Limits(running, {"g": 1}, True, "enforce")
+    decision = decide("g", taken, limits, MemoryAsked(demand, free, patient))
+    gone = [place for place in taken if place.name in decision.evict]
+    assert all(place.idle_since is not None for place in gone)
+    if not decision.admitted:
+        assert not decision.evict
+        return
+    left = [place for place in taken if place not in gone]
+    assert running < 0 or len(left) < running
+    assert not any(place.group == "g" for place in left)
+    available = sum((place.takes for place in gone), free)
+    assert decision.takes.least(Amount(max(0, available.devices), max(0, available.ram))) == (
+        decision.takes
+    )

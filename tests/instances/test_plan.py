@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llamactl.config import Config
-from llamactl.errors import InstanceNotFound
-from llamactl.instances.admission import Decision
+from llamactl.errors import InstanceNotFound, ModelNotFound, StartFailed
+from llamactl.instances.admission import Demand
 from llamactl.instances.modelfiles import ResolvedModel
+from llamactl.instances.needs import demand_of, load_of, need_of_options
 from llamactl.instances.options import Options
-from llamactl.instances.plan import StartPlan, load_of, make_plan, plan_json
-from llamactl.models.fit import Machine, Memory
+from llamactl.instances.plan import plan_json
+from llamactl.models.fit import Device, Machine, Memory, Need
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import StageFactory
 from tests.requirements import require_module
 
 GIB = 2**30
-LARGE = Machine(Memory(64 * GIB, 64 * GIB))
-SMALL = Machine(Memory(GIB // 2, GIB // 2))
+NEED = Need(weights=800, cache=100, compute=50, projector=50, ctx_size=1)
+ON_CPU = Machine(Memory(GIB, GIB))
+ON_GPU = Machine(Memory(GIB, GIB), (Device("CUDA0", "", Memory(GIB, GIB)),))
+UNIFIED = Machine(Memory(GIB, GIB), (Device("MTL0", "", Memory(GIB, GIB), shared=True),))
 
 
 @pytest.fixture(scope="module")
@@ -26,43 +30,44 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")[0]
 
 
-def plan(config: Config, model: str, machine: Machine, decision: Decision) -> StartPlan:
-    options = Options.from_json({"backend_options": {"model": model}}, config)
-    return make_plan(options, lambda reference: ResolvedModel(Path(reference)), machine, decision)
+def options(config: Config, **flags: Any) -> Options:
+    return Options.from_json({"backend_options": flags}, config)
 
 
-def test_a_model_that_fits_needs_more_than_its_file(config: Config, model: Path) -> None:
-    made = plan(config, str(model), LARGE, Decision(True))
-    assert made.fits is True and made.evicts == ()
-    assert made.needs is not None and made.needs > model.stat().st_size
-    assert "No other instance has to stop" in made.why
+def need(options: Options, cached: dict[str, Path] | None = None) -> Need | None:
+    def resolve(reference: str) -> ResolvedModel:
+        if reference not in (cached or {}):
+            raise ModelNotFound(f"{reference} is not cached")
+        return ResolvedModel((cached or {})[reference])
+
+    return need_of_options(options, resolve)
 
 
-def test_a_model_that_is_too_large_is_said_to_be(config: Config, model: Path) -> None:
-    made = plan(config, str(model), SMALL, Decision(True))
-    assert made.fits is False and "not enough" in made.why
+def test_a_model_needs_more_than_its_file(config: Config, model: Path) -> None:
+    found = need(options(config, model=str(model)))
+    assert found is not None and found.whole and found.total > model.stat().st_size
 
 
-def test_who_would_stop_is_named(config: Config, model: Path) -> None:
-    made = plan(config, str(model), LARGE, Decision(True, evict="old"))
-    assert made.evicts == ("old",) and "old stops for it" in made.why and made.fits
+def test_what_cannot_be_loaded_is_said(config: Config) -> None:
+    with pytest.raises(StartFailed, match=r"/nowhere\.gguf"):
+        need(options(config, model="/nowhere.gguf"))
 
 
-def test_a_full_house_does_not_fit(config: Config, model: Path) -> None:
-    made = plan(config, str(model), LARGE, Decision(False, full="big"))
-    assert made.fits is False and "group big" in made.why
+def test_of_a_repo_only_what_is_cached_is_known(config: Config, model: Path) -> None:
+    given = options(config, hf_repo="org/name:Q4")
+    assert need(given) is None
+    assert need(given, {"org/name:Q4": model}) == need(options(config, model=str(model)))
+    assert need(options(config)) is None
 
 
-def test_a_model_that_cannot_be_loaded_does_not_fit(config: Config) -> None:
-    made = plan(config, "/nowhere.gguf", LARGE, Decision(True))
-    assert (made.needs, made.fits) == (None, False) and "/nowhere.gguf" in made.why
-
-
-def test_what_cannot_be_known_is_left_open(config: Config) -> None:
-    options = Options.from_json({"backend_options": {"hf_repo": "org/name"}}, config)
-    made = make_plan(options, lambda _: ResolvedModel(Path()), LARGE, Decision(True))
-    assert (made.needs, made.fits) == (None, None)
-    assert set(plan_json(made)) == {"needs", "free", "fits", "evicts", "why"}
+def test_adapters_and_a_draft_model_count(config: Config, model: Path) -> None:
+    alone = need(options(config, model=str(model)))
+    size = model.stat().st_size
+    adapted = need(options(config, model=str(model), lora=[str(model), str(model)]))
+    drafted = need(options(config, model=str(model), model_draft=str(model)))
+    assert alone and adapted and drafted
+    assert adapted.weights == alone.weights + 2 * size
+    assert drafted.total == 2 * alone.total
 
 
 def test_the_options_decide_how_it_is_reckoned(config: Config) -> None:
@@ -72,12 +77,66 @@ def test_the_options_decide_how_it_is_reckoned(config: Config) -> None:
     assert (load.cache_type_k, load.cache_type_v, load.ubatch_size) == ("q8_0", "f16", 256)
 
 
+@pytest.mark.parametrize(
+    ("flags", "machine", "demand"),
+    [
+        ({}, ON_CPU, Demand(1000, 800)),
+        ({}, ON_GPU, Demand(1000, 800)),
+        ({"ngl": 99}, ON_CPU, Demand(1000, 800)),
+        ({"ngl": 99}, UNIFIED, Demand(1000, 800)),
+        ({"ngl": 99}, ON_GPU, Demand(1000, 800, 1000)),
+        ({"ngl": "all"}, ON_GPU, Demand(1000, 800, 1000)),
+        ({"ngl": "auto"}, ON_GPU, Demand(1000, 800)),
+        ({"ngl": 20}, ON_GPU, Demand(1000, 800)),
+        ({"ngl": 99, "cpu_moe": True}, ON_GPU, Demand(1000, 800)),
+        ({"ngl": 0}, ON_GPU, Demand(1000, 800, 0)),
+        ({"device": ["none"]}, ON_GPU, Demand(1000, 800, 0)),
+        ({"no_mmap": True}, ON_CPU, Demand(1000)),
+        ({"mlock": True}, ON_CPU, Demand(1000)),
+        ({"load_mode": "none"}, ON_CPU, Demand(1000)),
+        ({"load_mode": "mmap"}, ON_CPU, Demand(1000, 800)),
+    ],
+)
+def test_the_options_decide_where_it_must_lie_and_what_must_stay(
+    config: Config, flags: dict[str, Any], machine: Machine, demand: Demand
+) -> None:
+    assert demand_of(NEED, options(config, **flags), machine) == demand
+
+
 def test_planning_changes_nothing(make_stage: StageFactory) -> None:
     stage = make_stage({"instances.max_running_instances": 1})
     stage.run("a")
     stage.create("b")
-    assert stage.supervisor.plan("b").evicts == ("a",)
+    plan = stage.supervisor.plan("b")
+    assert plan.evicts == ("a",) and plan.starts
+    assert "a (0.0 GB) stops for it: it was idle for longest, and no more may run." in plan.why
     assert stage.supervisor.plan("a").evicts == ()
+    assert stage.supervisor.plan("a").why == "It is running already."
     assert stage.get("a").status == "running" and stage.get("b").status == "stopped"
     with pytest.raises(InstanceNotFound):
         stage.supervisor.plan("none")
+
+
+def test_a_full_house_is_planned_as_the_start_would_say_it(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.group_limits": {"big": 1}})
+    stage.create("a", group="big")
+    stage.create("b", group="big")
+    with stage.supervisor.lease("a"):
+        plan = stage.supervisor.plan("b")
+    assert (plan.fits, plan.starts) == (False, False) and "of the group big" in plan.why
+
+
+def test_what_can_never_start_is_planned_so(make_stage: StageFactory) -> None:
+    stage = make_stage()
+    stage.create("a", backend_options={"model": "/nowhere.gguf"})
+    plan = stage.supervisor.plan("a")
+    assert (plan.needs, plan.fits, plan.starts) == (None, False, False)
+    assert "/nowhere.gguf" in plan.why
+
+
+def test_what_is_not_known_is_left_open(make_stage: StageFactory) -> None:
+    stage = make_stage()
+    stage.create("a", backend_options={"hf_repo": "org/name"})
+    plan = stage.supervisor.plan("a")
+    assert (plan.needs, plan.fits, plan.starts) == (None, None, True)
+    assert set(plan_json(plan)) >= {"needs", "free", "fits", "evicts", "why"}

@@ -402,7 +402,7 @@ def test_a_plan_says_what_a_start_would_do_and_starts_nothing(
     assert made.status_code == 201
     plan = client.get("/api/v1/instances/planned/plan")
     assert plan.status_code == 200
-    assert set(plan.get_json()) == {"needs", "free", "fits", "evicts", "why"}
+    assert {"needs", "free", "fits", "evicts", "why"} <= set(plan.get_json())
     assert plan.get_json()["evicts"] == [] and plan.get_json()["why"].endswith(".")
     assert client.get("/api/v1/instances/planned").get_json()["status"] == "stopped"
     assert client.get("/api/v1/instances/nobody/plan").status_code == 404
