@@ -31,6 +31,30 @@ const tellAbsence = (absent) => {
 document.addEventListener("htmx:sendError", () => tellAbsence(true));
 document.addEventListener("htmx:beforeOnLoad", () => tellAbsence(false));
 
+/* A slider beside a number: what it is moved to is typed, and what is typed moves it. */
+const follow = (slider) => {
+  const typed = document.getElementById(slider.dataset.slides).value.trim();
+  const stops = slider.dataset.stops.split(" ");
+  const reached = stops.findLastIndex((stop) => stop !== "" && Number(stop) <= Number(typed));
+  slider.value = typed === "" ? 0 : Math.max(0, reached);
+};
+for (const slider of document.querySelectorAll("[data-slides]")) {
+  slider.hidden = false;
+  follow(slider);
+}
+document.addEventListener("input", (event) => {
+  const slides = event.target.dataset.slides;
+  if (slides !== undefined) {
+    const stops = event.target.dataset.stops.split(" ");
+    document.getElementById(slides).value = stops[event.target.value];
+    return;
+  }
+  const slider = document.querySelector(`[data-slides="${CSS.escape(event.target.id)}"]`);
+  if (slider !== null) {
+    follow(slider);
+  }
+});
+
 /* Buttons that copy exist only where copying works (a secure origin, loopback included). */
 if (navigator.clipboard) {
   document.documentElement.classList.add("can-copy");

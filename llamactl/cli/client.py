@@ -61,11 +61,17 @@ class Server:
     def get(self, path: str, **query: object) -> Any:
         return self._call("GET", path, query)
 
-    def post(self, path: str, body: object = None, wait: float = 0, **query: object) -> Any:
-        """``wait`` is what the server may take on top of the usual time, in seconds."""
+    def post(
+        self, path: str, body: object = None, wait: float = 0, patience: float = 0, **query: object
+    ) -> Any:
+        """``wait`` and ``patience`` are seconds on top of the usual time; the server is told of
+        ``wait``."""
         if wait:
             query["wait"] = wait
-        return self._call("POST", path, query, body=body, extra_seconds=wait)
+        return self._call("POST", path, query, body=body, extra_seconds=max(wait, patience))
+
+    def put(self, path: str, body: object) -> Any:
+        return self._call("PUT", path, {}, body=body)
 
     def delete(self, path: str, **query: object) -> None:
         self._call("DELETE", path, query)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,13 @@ import click
 
 from llamactl.cli.client import Server, segment
 from llamactl.cli.groups import DefaultGroup
+from llamactl.cli.instance_files import duplicate, export, import_
+from llamactl.cli.instance_models import load, models, unload
+from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import print_json, say, table
-from llamactl.errors import InvalidRequest
+from llamactl.cli.output import print_json, say, size_text, table
+from llamactl.instances.commandline import left_out
 
 WAIT_SECONDS = 120.0
 
@@ -41,7 +43,7 @@ def list_instances(as_json: bool, url: str | None, key: str | None, config_file:
     if as_json:
         print_json(found)
     elif found:
-        heads = ("NAME", "STATUS", "PORT", "MODEL", "ERROR")
+        heads = ("NAME", "STATUS", "PORT", "MEMORY", "MODEL", "ERROR")
         click.echo(table(heads, [_row(instance) for instance in found]))
     else:
         say("No instances yet; make one with: llamactl instances create NAME --model ORG/NAME:TAG")
@@ -64,6 +66,9 @@ def list_instances(as_json: bool, url: str | None, key: str | None, config_file:
     metavar="NAME=VALUE",
     help="One of the instance's own options, such as idle_timeout=5; may be repeated.",
 )
+@click.option(
+    "--line", help="A llama-server command line to take the flags from; --set goes before it."
+)
 @click.option("--alias", "aliases", multiple=True, help="A further name for requests.")
 @click.option("--start", is_flag=True, help="Start it at once and wait until it answers.")
 @server_options
@@ -72,6 +77,7 @@ def create(
     model: str | None,
     settings: tuple[str, ...],
     options: tuple[str, ...],
+    line: str | None,
     aliases: tuple[str, ...],
     start: bool,
     url: str | None,
@@ -79,18 +85,21 @@ def create(
     config_file: Path,
 ) -> None:
     """Make the instance NAME; without a model it is llama.cpp's router."""
-    backend_options = _assignments(settings)
+    server = find_server(config_file, url, key)
+    read = _read_line(server, line) if line is not None else {}
+    backend_options = {**read.get("backend_options", {}), **assignments(settings)}
     if model is not None:
         backend_options["model"] = model if url is not None else _as_seen_by_the_server(model)
-    body: dict[str, Any] = {"backend_type": "llama_cpp", **_assignments(options)}
+    body: dict[str, Any] = {**read, "backend_type": "llama_cpp", **assignments(options)}
     body["backend_options"] = backend_options
     if aliases:
         body["aliases"] = list(aliases)
-    server = find_server(config_file, url, key)
     instance = server.post(f"/instances/{segment(name)}", body)
     if start:
         instance = server.post(f"/instances/{segment(name)}/start", wait=WAIT_SECONDS)
     _report(instance, server)
+    if not start:
+        tell_obstacle(server, name)
 
 
 @instances.command()
@@ -164,6 +173,18 @@ def rm(name: str, stop_first: bool, url: str | None, key: str | None, config_fil
     say(f"{name} is deleted.")
 
 
+for _command in (export, import_, duplicate, set_, plan, models, load, unload):
+    instances.add_command(_command)
+
+
+def _read_line(server: Server, line: str) -> dict[str, Any]:
+    """The options of a pasted line, by the server's own rules; what it leaves out is said."""
+    read: dict[str, Any] = server.post("/backends/llama-cpp/parse-command", {"command": line})
+    for flag, why in left_out(line).items():
+        say(f"{flag} is left out: {why}.")
+    return read
+
+
 def _change(server: Server, name: str, verb: str, wait: float) -> None:
     _report(server.post(f"/instances/{segment(name)}/{verb}", wait=wait), server)
 
@@ -184,18 +205,12 @@ def _row(instance: Any) -> tuple[object, ...]:
     backend = instance["options"].get("backend_options", {})
     model = backend.get("model") or backend.get("hf_repo") or "(router)"
     error = (instance["error"] or "").partition("\n")[0]
-    return (instance["name"], instance["status"], instance["port"] or "-", model, error)
-
-
-def _assignments(texts: tuple[str, ...]) -> dict[str, Any]:
-    """``name=value`` pairs; a value that is JSON counts as that, anything else as text."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise InvalidRequest(f"{text!r} does not have the form NAME=VALUE")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+    memory = instance.get("memory_bytes")
+    return (
+        instance["name"],
+        instance["status"] if instance["health"] != "wedged" else "wedged",
+        instance["port"] or "-",
+        size_text(memory) if memory else "-",
+        model,
+        error,
+    )

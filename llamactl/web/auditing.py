@@ -56,10 +56,16 @@ def note(text: str) -> None:
     g.audit_note = text
 
 
+def changes_nothing() -> None:
+    """Leave this request out, which is sent like a change and only looks."""
+    g.audit_nothing = True
+
+
 def write(response: Response) -> Response:
     """Write the request down, where it managed something or was refused."""
     refusal = response.status_code in REFUSED
-    if not refusal and (request.method in SAFE_METHODS or request.path.startswith(INFERENCE)):
+    looks = request.method in SAFE_METHODS or "audit_nothing" in g
+    if not refusal and (looks or request.path.startswith(INFERENCE)):
         return response
     manager = _manager()
     what = f"{request.method} {plain(request.path)}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamactl.config import Config
@@ -11,7 +12,10 @@ from llamactl.secret import Secret
 
 MASK = "***"
 #: Flags of llama-server whose value opens something.
-SECRET_FLAGS = ("--api-key", "--hf-token", "-hft")
+SECRET_FLAG = re.compile(
+    r"-{1,2}([\w-]*[-_])?(key|token|secret|password|hft)|--mcp-servers-json", re.IGNORECASE
+)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def config_json(config: Config) -> dict[str, object]:
@@ -21,7 +25,7 @@ def config_json(config: Config) -> dict[str, object]:
         **_section(shown.pop("llama_cpp")),
         # What an environment variable is for cannot be known, so none of their values is shown.
         "environment": dict.fromkeys(config.llama_cpp.environment, MASK),
-        "args": _masked_arguments(config.llama_cpp.args),
+        "args": masked_words(config.llama_cpp.args),
     }
     return {**shown, "backends": {"llama-cpp": llama_cpp}}
 
@@ -50,14 +54,15 @@ def _section(value: object) -> dict[str, object]:
     return value
 
 
-def _masked_arguments(arguments: tuple[str, ...]) -> list[str]:
+def masked_words(words: Sequence[str]) -> list[str]:
+    """A command line without the values that open something."""
     shown: list[str] = []
-    for argument in arguments:
+    for argument in words:
         name, equals, _ = argument.partition("=")
-        if shown and shown[-1] in SECRET_FLAGS:
+        if shown and SECRET_FLAG.fullmatch(shown[-1]):
             shown.append(MASK)
-        elif equals and name in SECRET_FLAGS:
+        elif equals and SECRET_FLAG.fullmatch(name):
             shown.append(f"{name}={MASK}")
         else:
-            shown.append(argument)
+            shown.append(_LOGIN.sub(MASK, argument))
     return shown

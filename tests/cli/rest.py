@@ -47,7 +47,7 @@ class FakeRest:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_DELETE = _answer
+            do_GET = do_POST = do_PUT = do_DELETE = _answer
 
             def log_message(self, *_arguments: object) -> None:
                 pass

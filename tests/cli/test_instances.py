@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,14 +33,18 @@ def instance(name: str = "tiny", status: str = "stopped", **changes: Any) -> dic
     }
 
 
+PLAN = {"needs": 2_100_000_000, "free": 4 * 10**9, "fits": True, "evicts": [], "why": "It fits."}
+
+
 def test_instances_without_a_command_lists_them(run: Run, rest: FakeRest) -> None:
     failed = instance("broken", "failed", error="no such file: /x\nlast lines: …")
-    rest.answers["GET /instances"] = (200, [instance(status="running"), failed])
+    running = instance(status="running", memory_bytes=2_100_000_000)
+    rest.answers["GET /instances"] = (200, [running, failed])
     outcome = run("instances")
     assert outcome == run("instances", "list")
     heads, first, second = outcome.out.splitlines()
-    assert heads.split() == ["NAME", "STATUS", "PORT", "MODEL", "ERROR"]
-    assert first.split() == ["tiny", "running", "8001", "org/name:Q4_K_M"]
+    assert heads.split() == ["NAME", "STATUS", "PORT", "MEMORY", "MODEL", "ERROR"]
+    assert first.split() == ["tiny", "running", "8001", "2.1", "GB", "org/name:Q4_K_M"]
     assert second.endswith("no such file: /x")
 
 
@@ -57,6 +62,7 @@ def test_json_is_the_servers_own_answer(run: Run, rest: FakeRest) -> None:
 
 def test_create_sends_flags_options_and_aliases_with_their_types(run: Run, rest: FakeRest) -> None:
     rest.answers["POST /instances/tiny"] = (201, instance())
+    rest.answers["GET /instances/tiny/plan"] = (200, PLAN)
     outcome = run(
         *("instances", "create", "tiny", "--model", "org/name:Q4_K_M"),
         *("--set", "ctx_size=8192", "--set", "flash_attn=on", "--set", 'lora=["a", "b"]'),
@@ -88,6 +94,139 @@ def test_create_with_start_waits_until_it_answers(run: Run, rest: FakeRest) -> N
         "/api/v1/instances/tiny",
         "/api/v1/instances/tiny/start?wait=120.0",
     ]
+
+
+def test_create_says_when_a_start_would_fail(run: Run, rest: FakeRest) -> None:
+    why = "org/name:Q4_K_M is not cached. Download it first."
+    rest.answers["POST /instances/tiny"] = (201, instance())
+    rest.answers["GET /instances/tiny/plan"] = (200, {**PLAN, "fits": False, "why": why})
+    outcome = run("instances", "create", "tiny", "--model", "org/name:Q4_K_M")
+    assert outcome == (0, "tiny stopped\n", f"{why}\n")
+
+
+def test_create_takes_a_pasted_line_and_says_what_it_leaves_out(run: Run, rest: FakeRest) -> None:
+    line = "llama-server -m /m.gguf -c 4096 --port 8080"
+    read = {"backend_type": "llama_cpp", "backend_options": {"model": "/m.gguf", "ctx_size": 4096}}
+    rest.answers["POST /backends/llama-cpp/parse-command"] = (200, read)
+    rest.answers["POST /instances/tiny"] = (201, instance())
+    rest.answers["GET /instances/tiny/plan"] = (200, PLAN)
+    outcome = run("instances", "create", "tiny", "--line", line, "--set", "ctx_size=512")
+    assert outcome.err == "--port is left out: llamactl finds a free port by itself.\n"
+    assert rest.asked[0].body == {"command": line}
+    assert rest.asked[1].body["backend_options"] == {"model": "/m.gguf", "ctx_size": 512}
+
+
+def test_set_changes_flags_and_options_and_keeps_the_rest(run: Run, rest: FakeRest) -> None:
+    options = {
+        "backend_type": "llama_cpp",
+        "backend_options": {"model": "/m.gguf", "ctx_size": 4096, "threads": 2},
+        "idle_timeout": 30.0,
+        "group": "small",
+    }
+    rest.answers["GET /instances/tiny"] = (200, instance(options=options))
+    rest.answers["PUT /instances/tiny"] = (200, instance())
+    outcome = run("instances", "set", "tiny", "c=8192", "threads=", "idle_timeout=0.5", "group=")
+    assert outcome == (0, "tiny stopped\n", "")
+    assert rest.asked[-1].body == {
+        "backend_type": "llama_cpp",
+        "backend_options": {"model": "/m.gguf", "c": 8192},
+        "idle_timeout": 0.5,
+        "group": None,
+    }
+
+
+def test_a_plan_is_told_in_figures_and_a_sentence(run: Run, rest: FakeRest) -> None:
+    plan = {**PLAN, "evicts": ["old"], "why": "old stops for it."}
+    rest.answers["GET /instances/tiny/plan"] = (200, plan)
+    outcome = run("instances", "plan", "tiny")
+    told = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    assert told == {"needs": "2.1 GB", "free": "4.0 GB", "fits": "yes", "stops": "old"}
+    assert outcome.err == "old stops for it.\n"
+    assert json.loads(run("instances", "plan", "tiny", "--json").out) == plan
+
+
+def test_what_export_writes_import_reads(run: Run, rest: FakeRest, tmp_path: Path) -> None:
+    rest.answers["GET /instances/tiny"] = (200, instance())
+    rest.answers["GET /instances"] = (200, [instance(), instance("größe")])
+    one, every = run("instances", "export", "tiny").out, run("instances", "export", "--all").out
+    assert json.loads(one) == instance()["options"]
+    assert list(json.loads(every)) == ["tiny", "größe"]
+    rest.answers["GET /instances"] = (200, [])
+    rest.answers["POST /instances/tiny"] = rest.answers["POST /instances/new"] = (201, instance())
+    rest.answers["POST /instances/gr%C3%B6%C3%9Fe"] = (201, instance())
+    for name, text, made in (
+        ("tiny.json", one, ["tiny"]),
+        ("all.json", every, ["tiny", "größe"]),
+    ):
+        (tmp_path / name).write_text(text)
+        rest.asked.clear()
+        outcome = run("instances", "import", str(tmp_path / name))
+        assert outcome.err.splitlines() == [f"{each} is made." for each in made], outcome
+        assert [each.body for each in rest.asked[1:]] == [instance()["options"]] * len(made)
+    assert run("instances", "import", str(tmp_path / "tiny.json"), "--name", "new").code == 0
+
+
+def test_import_of_a_name_that_is_taken_makes_nothing_unless_it_may_replace(
+    run: Run, rest: FakeRest, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.json"
+    file.write_text(json.dumps({"tiny": instance()["options"], "other": instance()["options"]}))
+    rest.answers["GET /instances"] = (200, [instance()])
+    outcome = run("instances", "import", str(file))
+    assert outcome.code == 2 and "tiny" in outcome.err and "--replace" in outcome.err
+    assert [each.method for each in rest.asked] == ["GET"]
+    rest.answers["PUT /instances/tiny"] = (200, instance())
+    rest.answers["POST /instances/other"] = (201, instance())
+    assert run("instances", "import", str(file), "--replace").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no instance"),
+        ("3", "neither"),
+        ('{"a": 3}', "object"),
+        ('[{"name": "a"}]', "name and options"),
+        ('{"a": {"environment": {"T": "***"}}}', "masked"),
+    ],
+)
+def test_a_file_that_holds_no_instances_is_bad_usage(
+    run: Run, rest: FakeRest, tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "x.json").write_text(text)
+    outcome = run("instances", "import", str(tmp_path / "x.json"))
+    assert outcome.code == 2 and said in outcome.err
+    assert rest.asked == []
+
+
+def test_an_import_names_the_instance_that_is_wrong(
+    run: Run, rest: FakeRest, tmp_path: Path
+) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"tiny": instance()["options"]}))
+    rest.answers["GET /instances"] = (200, [])
+    refusal = {"error": "invalid_request", "details": "backend_options.c must be a number."}
+    rest.answers["POST /instances/tiny"] = (400, refusal)
+    outcome = run("instances", "import", str(tmp_path / "x.json"))
+    assert outcome == (2, "", "tiny: backend_options.c must be a number.\n")
+
+
+def test_a_duplicate_has_the_options_but_no_name_of_the_other(run: Run, rest: FakeRest) -> None:
+    options = {**instance()["options"], "aliases": ["small"]}
+    rest.answers["GET /instances/tiny"] = (200, instance(options=options))
+    rest.answers["POST /instances/twin"] = (201, instance("twin"))
+    assert run("instances", "duplicate", "tiny", "twin") == (0, "", "twin is made.\n")
+    assert rest.asked[-1].body == {**options, "aliases": []}
+
+
+def test_the_models_of_a_router_are_listed_loaded_and_unloaded(run: Run, rest: FakeRest) -> None:
+    listed = {"data": [{"id": "org/name:Q4_K_M", "status": {"value": "loaded"}}, {"id": "b"}]}
+    rest.answers["GET /llama-cpp/router/models"] = (200, listed)
+    out = run("instances", "models", "router").out
+    assert [line.split() for line in out.splitlines()[1:]] == [["org/name:Q4_K_M", "loaded"], ["b"]]
+    for verb in ("load", "unload"):
+        rest.answers[f"POST /llama-cpp/router/models/org/name:Q4_K_M/{verb}"] = (200, {})
+        assert run("instances", verb, "router", "org/name:Q4_K_M").code == 0
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])

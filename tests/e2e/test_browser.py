@@ -146,7 +146,7 @@ def test_the_whole_way_from_a_name_to_a_running_instance(
     cached = page.locator("table").get_by_text(str(flat), exact=True)
     expect(cached).to_be_visible()
 
-    browser.press(f"Add Instance with {REFERENCE}")
+    browser.press(f"Run {REFERENCE}")
     expect(page.get_by_label("Model", exact=True)).to_have_value(str(flat))
     expect(page.get_by_label("Backend type")).to_have_text("llama.cpp")
     page.get_by_label("Name", exact=True).fill("tiny")

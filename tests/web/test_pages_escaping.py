@@ -18,8 +18,11 @@ from llamactl.web.instance_views import CallsView, InstancesView, InstanceView, 
 from llamactl.web.job_views import JobsView, JobView
 from llamactl.web.memory_view import ContextView
 from llamactl.web.pages.fields import Field
+from llamactl.web.pages.instance_editing import FormPage
 from llamactl.web.pages.instance_fields import InstanceForm
+from llamactl.web.pages.instance_starts import PresetOffer
 from llamactl.web.pages.keys import KeyForm, MadeKey
+from llamactl.web.preview_view import PreviewView
 from llamactl.web.repository_view import CachedTagView, HitView, OfferView, UpdateView
 from llamactl.web.system_view import SystemView
 from llamactl.web.texts import last_lines, plain
@@ -96,21 +99,20 @@ def instance(text: str) -> InstanceView:
     return dataclasses.replace(view, buttons=(("start", text, ""),), status="stopped")
 
 
-def form(text: str) -> InstanceForm:
+def fields(text: str) -> list[Field]:
     kinds = ("text", "number", "check", "select", "lines", "date")
-    fields = [dataclasses.replace(filled(Field, text), kind=kind) for kind in kinds]
-    return InstanceForm(fields, fields)
+    return [dataclasses.replace(filled(Field, text), kind=kind) for kind in kinds]
 
 
 def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
     error = InvalidRequest(text, hint=text, field="x")
     model = filled(CachedModelView, text)
-    key_form = KeyForm(form(text).first, "per_instance", [(1, text, True)], text)
+    key_form = KeyForm(fields(text), "per_instance", [(1, text, True)], text)
     return [
         ("models/_jobs.html", {"view": JobsView((job(text),))}),
         ("models/_cached.html", {"view": CachedModelsView((model, model), text, text)}),
         ("models/delete.html", {"model": model, "error": error}),
-        ("models/index.html", {"form": form(text).first[0], "parts": {}}),
+        ("models/index.html", {"form": fields(text)[0], "parts": {}}),
         (
             "models/repository.html",
             {
@@ -129,7 +131,7 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
             "models/search.html",
             {"text": text, "hits": [filled(HitView, text)], "error": error},
         ),
-        ("downloads/index.html", {"form": form(text).first, "limits": text, "parts": {}}),
+        ("downloads/index.html", {"form": fields(text), "limits": text, "parts": {}}),
         ("downloads/_jobs.html", {"view": JobsView((job(text),))}),
         ("downloads/_show.html", {"view": job(text)}),
         ("downloads/show.html", {"job": job(text), "parts": {}}),
@@ -139,7 +141,19 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
         ("instances/delete.html", {"instance": instance(text), "error": error}),
         (
             "instances/form.html",
-            {"form": form(text), "title": text, "name": text, "error": error, "warning": text},
+            {
+                "form": InstanceForm(*[fields(text)] * 4),
+                "page": FormPage(text, {}, text, text, notes=[(text, text)], command_wrong=text),
+                "preview": dataclasses.replace(filled(PreviewView, text), wrong=""),
+                "preset": filled(PresetOffer, text),
+                "command": text,
+                "error": error,
+                "warning": text,
+            },
+        ),
+        (
+            "instances/_preview.html",
+            {"preview": filled(PreviewView, text), "preset": filled(PresetOffer, text)},
         ),
         (
             "instances/show.html",

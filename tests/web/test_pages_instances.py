@@ -149,7 +149,7 @@ def test_a_name_that_is_taken_is_told_beside_it(visitor: Visitor, model: str) ->
 
 def test_a_wrong_field_behind_more_options_is_shown(visitor: Visitor, model: str) -> None:
     page = add(visitor, "one", model=model, max_restarts="often")
-    details = page.one("details", class_="more")
+    details = page.one(id="more-options")
     assert details.get("open") is not None
 
 

@@ -29,6 +29,7 @@ PAGES = [
     "/instances/new",
     "/instances/one",
     "/instances/one/edit",
+    "/instances/one/duplicate",
     "/instances/one/delete",
     "/activity",
     "/keys",
@@ -53,7 +54,7 @@ def visitor(
     while "completed" not in visitor.open("/models").text:
         assert time.monotonic() < deadline, visitor.page.text
         time.sleep(0.02)
-    visitor.press(f"Add Instance with {REPO}:Q4_K_M")
+    visitor.press(f"Run {REPO}:Q4_K_M")
     visitor.press("Create Instance", name="one")
     return visitor
 

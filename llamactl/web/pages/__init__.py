@@ -13,6 +13,7 @@ from llamactl.web.pages import (
     audit,
     docs,
     downloads,
+    instance_editing,
     instances,
     keys,
     login,
@@ -27,7 +28,7 @@ from llamactl.web.texts import plain, sentence_start
 TABS = (
     ("Models", "pages.models.index", ("pages.models", "pages.repositories")),
     ("Downloads", "pages.downloads.index", ("pages.downloads",)),
-    ("Instances", "pages.instances.index", ("pages.instances",)),
+    ("Instances", "pages.instances.index", ("pages.instances", "pages.instance_forms")),
     ("Activity", "pages.activity.index", ("pages.activity",)),
     ("Keys", "pages.keys.index", ("pages.keys",)),
     ("System", "pages.system.show", ("pages.system", "pages.audit", "pages.docs")),
@@ -50,7 +51,18 @@ def blueprints() -> Sequence[Blueprint]:
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)
     pages.app_context_processor(lambda: {"tabs": TABS})
-    for room in (models, repositories, downloads, instances, activity, keys, system, audit, docs):
+    for room in (
+        models,
+        repositories,
+        downloads,
+        instances,
+        instance_editing,
+        activity,
+        keys,
+        system,
+        audit,
+        docs,
+    ):
         pages.register_blueprint(room.blueprint)
     return (login.blueprint, pages)
 

@@ -13,7 +13,8 @@ Kind = Literal["text", "number", "check", "select", "lines", "date"]
 class Field:
     """One field. ``value`` is text as typed; a ticked box is any text.
 
-    ``choices`` are (value, label): all that a select takes, what a text field suggests.
+    ``choices`` are (value, label): all that a select takes, what a text field suggests. ``stops``
+    are the values of the slider that a number has where a script runs, the empty one first.
     """
 
     name: str
@@ -24,9 +25,10 @@ class Field:
     help: str = ""
     placeholder: str = ""
     choices: Sequence[tuple[str, str]] = ()
+    stops: Sequence[str] = ()
     required: bool = False
     autofocus: bool = False
-    width: Literal["", "half", "wide"] = ""
+    width: Literal["", "third", "half", "wide"] = ""
 
     @property
     def input_type(self) -> str:

@@ -11,10 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llamactl.config import Config
 from llamactl.web.config_shown import MASK
 from llamactl.web.pages.flag_lines import flag_lines, flags_of, value_text
-from llamactl.web.pages.instance_fields import BACKENDS, InstanceForm, Typed
+from llamactl.web.pages.instance_fields import InstanceForm, Typed
 
 #: Fields whose value lies in ``backend_options``; the others lie beside it.
 IN_BACKEND = frozenset(
@@ -24,6 +23,9 @@ IN_BACKEND = frozenset(
         "gpu_layers",
         "threads",
         "parallel",
+        "flash_attn",
+        "cache_type_k",
+        "cache_type_v",
         "hf_repo",
         "hf_file",
         "mmproj",
@@ -43,14 +45,12 @@ NUMBERS = frozenset(
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,9})?")
 
 
-def values_for_new(config: Config, model: str, name: str) -> dict[str, str]:
-    """What the fields of a new instance hold at first."""
-    ticked = {
-        "on_demand_start": config.instances.default_on_demand_start,
-        "auto_restart": config.instances.default_auto_restart,
-    }
-    values = {box: "on" for box, on in ticked.items() if on}
-    return {**values, "backend_type": BACKENDS[0][0], "model": model, "name": name}
+def with_backend(typed: Typed, backend_options: Mapping[str, Any]) -> dict[str, str]:
+    """What was typed, but for llama-server's flags, which are these."""
+    flags = values_of("", {"backend_options": backend_options})
+    theirs = {*IN_BACKEND, "extra_args"}
+    kept = {name: value for name, value in typed.items() if name not in theirs}
+    return {**kept, **{name: flags[name] for name in theirs if name in flags}}
 
 
 def values_of(name: str, options: Mapping[str, Any]) -> dict[str, str]:

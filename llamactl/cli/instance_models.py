@@ -1,0 +1,58 @@
+"""The models of an instance in router mode: ``instances models``, ``load`` and ``unload``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from llamactl.cli.client import segment
+from llamactl.cli.local import find_server
+from llamactl.cli.options import json_option, server_options
+from llamactl.cli.output import print_json, say, table
+
+#: What a router is told and then does, in seconds.
+LOAD_SECONDS = 120.0
+
+
+@click.command()
+@click.argument("name")
+@json_option
+@server_options
+def models(name: str, as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+    """List what the router NAME offers, and what of it is loaded."""
+    found = find_server(config_file, url, key).get(f"/llama-cpp/{segment(name)}/models")
+    if as_json:
+        print_json(found)
+        return
+    rows = [(each["id"], (each.get("status") or {}).get("value", "")) for each in found["data"]]
+    if rows:
+        click.echo(table(("MODEL", "STATUS"), rows))
+    else:
+        say("It offers nothing; download a model with: llamactl download ORG/NAME:TAG")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("model")
+@server_options
+def load(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
+    """Have the router NAME load MODEL; a stopped router is started for it."""
+    server = find_server(config_file, url, key)
+    server.post(_path(name, model, "load"), patience=LOAD_SECONDS)
+    say(f"{name} loads {model}; see how far it is with: llamactl instances models {name}")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("model")
+@server_options
+def unload(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
+    """Have the router NAME give back the memory of MODEL."""
+    find_server(config_file, url, key).post(_path(name, model, "unload"))
+    say(f"{name} unloads {model}.")
+
+
+def _path(name: str, model: str, verb: str) -> str:
+    return f"/llama-cpp/{segment(name)}/models/{quote(model, safe='/:')}/{verb}"
