@@ -16,6 +16,7 @@ from llamactl.downloads.plan import Plan
 from llamactl.downloads.progress import FileProgress, FileStatus, Pace, Progress
 from llamactl.errors import ChecksumMismatch, ModelNotFound, TransferError
 from llamactl.models import digest
+from llamactl.models.flatscan import read_manifest
 from llamactl.models.hubfile import HubFile
 from llamactl.models.hubscan import read_ref
 from llamactl.models.reference import ModelRef
@@ -238,8 +239,7 @@ class Checkup:
         return file.name, self._oids.get(file.path, "")
 
     def _manifest(self, ref: ModelRef) -> bytes | None:
-        path = self._services.cache.flat.manifest_path(ref)
-        return path.read_bytes() if path.is_file() else None
+        return read_manifest(self._services.cache.flat.manifest_path(ref))
 
 
 def _damage(names: Iterable[str], hint: str) -> ChecksumMismatch:

@@ -217,6 +217,8 @@ def remove_empty_dir(root: Path, path: Path) -> bool:
 
 def remove_tree(root: Path, path: Path) -> None:
     """Remove a folder below ``root`` with what it holds. No link is followed."""
+    if path.is_symlink():
+        return
     for folder, _folders, names in os.walk(path, topdown=False):
         for name in names:
             remove_file(root, Path(folder, name))

@@ -77,14 +77,22 @@ class FlatScanner:
             return known
         path = self._root / name
         try:
-            manifest = Manifest.parse(read_beginning(path, _LARGEST_MANIFEST))
-        except (OSError, BadMetadata):
+            manifest = Manifest.parse(read_manifest(path) or b"")
+        except BadMetadata:
             return None  # another program's file, damaged or just replaced: it tells nothing
         if manifest.gguf is None:
             return None
         stored = StoredManifest(ref, path, manifest.gguf, manifest.mmproj)
         self._manifests.keep(name, stored, [str(path)])
         return stored
+
+
+def read_manifest(path: Path) -> bytes | None:
+    """A manifest as it was received; None where there is none that can be read."""
+    try:
+        return read_beginning(path, _LARGEST_MANIFEST)
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

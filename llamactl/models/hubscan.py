@@ -54,12 +54,11 @@ class HubScanner:
         if not _is_folder(repo_dir):
             return Snapshots([], [repo_dir])
         snapshots, main = f"{repo_dir}/snapshots", f"{repo_dir}/refs/main"
-        blobs: str | None = f"{repo_dir}/blobs"
-        found = Snapshots([], [snapshots, f"{repo_dir}/blobs"])
+        folder = f"{repo_dir}/blobs"
+        found = Snapshots([], [snapshots, folder])
         if not _is_folder(snapshots):
             return found
-        if not _is_folder(blobs):
-            blobs = None
+        blobs = folder if _is_folder(folder) else None
         commits = [pair for pair in _folders(snapshots) if is_commit(pair[0])]
         if len(commits) > 1:
             found.sources.append(main)
@@ -113,6 +112,13 @@ def read_ref(path: str | Path) -> str | None:
         return None
     commit = first_line.decode("ascii", "replace").strip()
     return commit if is_commit(commit) else None
+
+
+def refs_below(folder: Path) -> list[Path]:
+    """The files in ``refs``, those of branches with a slash in their names included."""
+    if not _is_folder(str(folder)):
+        return []
+    return sorted(Path(entry.path) for _name, entry in _walk(str(folder), "", []))
 
 
 def _is_folder(path: str) -> bool:

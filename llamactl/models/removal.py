@@ -9,14 +9,18 @@ from pathlib import Path
 from llamactl.models import disk
 from llamactl.models.catalogue import Entry
 from llamactl.models.filenames import is_mmproj
-from llamactl.models.hubscan import SnapshotFile, read_ref
+from llamactl.models.hubscan import SnapshotFile, read_ref, refs_below
 from llamactl.models.inventory import Inventory, StoredFile
 from llamactl.models.layout import FlatCache, HubCache
 from llamactl.models.names import is_oid
 from llamactl.models.selection import PRESET
+from llamactl.models.store import PARTIAL_SUFFIX
 
 #: What hf and llama.cpp write down about snapshots; without any snapshot it says nothing.
 _BOOKKEEPING = ("refs", "trees", ".no_exist")
+
+#: How the names of blobs end that other programs are still fetching.
+_THEIR_PARTIALS = (".incomplete", ".downloadInProgress")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Remover:
         A blob that was a link to the flat file goes in any case: it leads to other bytes now.
         ``files`` are all of the repository's.
         """
-        named = {read_ref(ref) for ref in self._hub.ref(repo_id).parent.rglob("*")}
+        named = {read_ref(ref) for ref in refs_below(self._hub.ref(repo_id).parent)}
         going = [
             file for file in old if self._leads_astray(file) or not (used or file.commit in named)
         ]
@@ -141,14 +145,20 @@ class Remover:
                 disk.remove_file(self._flat.root, beside)
 
     def _tidy(self, repo_id: str, gone: Sequence[Path]) -> None:
-        """Remove folders that became empty, and what speaks of snapshots that are gone."""
+        """Remove folders that became empty, and what speaks of snapshots that are gone.
+
+        Not while another program fetches into this repository: it made the folder and the ref
+        at its start, and counts on them at its end.
+        """
+        if self._others_fetch(repo_id):
+            return
         snapshots = self._hub.snapshots(repo_id)
         for path in sorted(gone, reverse=True):
             folder = path.parent
             while folder != snapshots and disk.remove_empty_dir(self._hub.root, folder):
                 folder = folder.parent
         repo_dir, refs = self._hub.repo_dir(repo_id), self._hub.ref(repo_id).parent
-        for ref in sorted(refs.rglob("*")):
+        for ref in refs_below(refs):
             commit = read_ref(ref)
             if commit is not None and not (snapshots / commit).exists():
                 disk.remove_file(self._hub.root, ref)
@@ -158,3 +168,12 @@ class Remover:
             disk.remove_tree(self._hub.root, repo_dir / name)
         for folder in (repo_dir / "blobs", repo_dir):
             disk.remove_empty_dir(self._hub.root, folder)
+
+    def _others_fetch(self, repo_id: str) -> bool:
+        """Whether there are partials of ``hf`` or llama.cpp, be they of a fetch that broke off."""
+        return any(
+            path.name.endswith(_THEIR_PARTIALS)
+            and not path.name.endswith(PARTIAL_SUFFIX)
+            and not path.name.startswith(disk.TEMPORARY_PREFIX)
+            for path in self._hub.blobs(repo_id).glob("*")
+        )

@@ -19,6 +19,8 @@ from llamactl.models.selection import PRESET
 from llamactl.models.verified import VerifiedFiles
 from llamactl.models.volume import Volume
 
+#: How the name of a partial of ours ends.
+PARTIAL_SUFFIX = ".llamactl.incomplete"
 #: How the name of complete bytes ends that cannot have their final name yet.
 _WAITING = ".llamactl-complete.incomplete"
 
@@ -39,7 +41,7 @@ class Store:
         """Where the partial of these bytes lies: on the file system where they will stay."""
         blob = self._hub.blob(repo_id, oid)
         folder = blob.parent if self._volume.links else self._flat.root
-        return folder / f"{oid}.llamactl.incomplete"
+        return folder / f"{oid}{PARTIAL_SUFFIX}"
 
     def check_folders(self, repo_id: str) -> None:
         """Raises ``CacheNotWritable`` where a planted link would lead bytes out of the cache."""

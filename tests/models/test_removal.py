@@ -140,6 +140,14 @@ def test_what_another_program_is_still_fetching_stays(caches: Caches) -> None:
         partial.write_bytes(b"GG")
     caches.cache.delete(REPO, None)
     assert [partial.read_bytes() for partial in partials] == [b"GG", b"GG"]
+    # It made these at its start, and its end counts on them.
+    assert caches.snapshot().is_dir()
+    assert (caches.repo_dir() / "refs" / "main").read_text() == COMMIT
+    for partial in partials:
+        partial.unlink()
+    caches.hf_download(REPO, [Q8])
+    caches.cache.delete(REPO, None)
+    assert caches.tree() == set()
 
 
 def test_the_store_that_repositories_share_is_left_to_hf(caches: Caches) -> None:
