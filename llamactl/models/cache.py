@@ -202,7 +202,9 @@ class ModelCache:
                 raise _not_found(
                     repo_id, tag, [entry.tag for entry in entries], "Check the spelling"
                 )
-            removal = plan_removal(inventory, gone, [e for e in entries if e not in gone])
+            kept = [entry for entry in entries if entry not in gone]
+            shared = self._library.shared_names(repo_id)
+            removal = plan_removal(inventory, gone, kept, shared)
             paths = removal.paths()
             users = self._in_use(paths) if paths else []
             if users:

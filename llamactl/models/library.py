@@ -131,17 +131,27 @@ class Library:
         if len(names) != len(paths):
             raise NameCollision(f"Two files of {repo_id} would have one name in {self._flat.root}")
         flat, mine = self._flat_scanner.scan(), flat_name(repo_id, "")
-        for other in self._repos(flat) - {repo_id}:
-            theirs = flat_name(other, "")
-            # Only where one begins as the other can two whole names be the same.
-            if not (theirs.startswith(mine) or mine.startswith(theirs)):
-                continue
-            taken = {flat_name(other, name) for name in self._inventory(other, flat).files}
-            if taken and (theirs == mine or names & taken):
+        for other, taken in self._neighbours(repo_id, flat):
+            if taken and (flat_name(other, "") == mine or names & taken):
                 raise NameCollision(
                     f"{repo_id} and {other} would have the same names in {self._flat.root}",
                     hint=f"Delete {other} first, or use another cache_dir",
                 )
+
+    def shared_names(self, repo_id: str) -> frozenset[str]:
+        """The names in the flat cache that files of other repositories have, or may have too."""
+        neighbours = self._neighbours(repo_id, self._flat_scanner.scan())
+        return frozenset(name for _other, taken in neighbours for name in taken)
+
+    def _neighbours(self, repo_id: str, flat: FlatFiles) -> Iterator[tuple[str, set[str]]]:
+        """The repositories with which this one may share names in the flat cache, and theirs."""
+        mine = flat_name(repo_id, "")
+        for other in self._repos(flat) - {repo_id}:
+            theirs = flat_name(other, "")
+            # Only where one begins as the other can two whole names be the same.
+            if theirs.startswith(mine) or mine.startswith(theirs):
+                files = self._inventory(other, flat).files
+                yield other, {flat_name(other, name) for name in files}
 
     def _repos(self, flat: FlatFiles) -> set[str]:
         return self._hub_scanner.repos() | flat.manifests.keys()

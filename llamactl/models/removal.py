@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamactl.models import disk
@@ -11,7 +11,7 @@ from llamactl.models.catalogue import Entry
 from llamactl.models.filenames import is_mmproj
 from llamactl.models.hubscan import SnapshotFile, read_ref, refs_below
 from llamactl.models.inventory import Inventory, StoredFile
-from llamactl.models.layout import FlatCache, HubCache
+from llamactl.models.layout import FlatCache, HubCache, flat_name
 from llamactl.models.names import is_oid
 from llamactl.models.selection import PRESET
 from llamactl.models.store import PARTIAL_SUFFIX
@@ -35,10 +35,13 @@ class Removal:
         return [Path(name) for file in self.files for name in file.names()]
 
 
-def plan_removal(inventory: Inventory, gone: Sequence[Entry], kept: Sequence[Entry]) -> Removal:
+def plan_removal(
+    inventory: Inventory, gone: Sequence[Entry], kept: Sequence[Entry], shared: Set[str]
+) -> Removal:
     """What the entries ``gone`` leave behind that none of ``kept`` needs.
 
     With the last model its projectors and its preset go too, and manifests without a model.
+    ``shared`` are names in the flat cache that stay, because they may be another repository's.
     """
     needed = {name for entry in kept for name in entry.filenames}
     names = {name for entry in gone for name in entry.filenames} - needed
@@ -48,7 +51,11 @@ def plan_removal(inventory: Inventory, gone: Sequence[Entry], kept: Sequence[Ent
     else:
         names |= {name for name in inventory.files if is_mmproj(name) or name == PRESET}
         manifests |= {manifest.path for manifest in inventory.manifests}
-    files = tuple(inventory.files[name] for name in sorted(names) if name in inventory.files)
+    files = tuple(
+        replace(file, flat=None) if flat_name(inventory.repo_id, name) in shared else file
+        for name in sorted(names)
+        if (file := inventory.files.get(name)) is not None
+    )
     return Removal(files, tuple(sorted(manifests)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from huggingface_hub import scan_cache_dir
 
 from llamactl.errors import ModelInUse, ModelNotFound
 from llamactl.models import disk
+from llamactl.models.reference import ModelRef
 from tests.models import offline
 from tests.models.conftest import (
     COMMIT,
@@ -148,6 +150,52 @@ def test_what_another_program_is_still_fetching_stays(caches: Caches) -> None:
     caches.hf_download(REPO, [Q8])
     caches.cache.delete(REPO, None)
     assert caches.tree() == set()
+
+
+def test_a_flat_file_that_may_be_another_repositorys_stays(caches: Caches) -> None:
+    # Older llama.cpp asked nobody whether two repositories would share a name.
+    caches.older_llama_cpp("a/b_c", "latest", [Q4])
+    caches.older_llama_cpp("a_b/c", "latest", [Q4])
+    assert caches.shown() == ["a/b_c:latest", "a_b/c:latest"]
+    caches.cache.delete("a/b_c", None)
+    assert caches.shown() == ["a_b/c:latest"]
+    assert caches.cache.gguf_path(ModelRef("a_b/c")).read_bytes() == content_of(Q4)
+    caches.cache.delete("a_b/c", None)
+    assert caches.tree() == set()
+
+
+def test_hard_links_of_others_keep_their_bytes(caches: Caches, tmp_path: Path) -> None:
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
+    caches.hf_download("b/Copy-GGUF", [Q4])
+    blob = caches.repo_dir() / "blobs" / hub_file(Q4).oid
+    # Somebody saved space, and somebody else keeps a copy of his own.
+    copy = caches.repo_dir("b/Copy-GGUF") / "blobs" / blob.name
+    copy.unlink()
+    copy.hardlink_to(blob)
+    (tmp_path / "mine.gguf").hardlink_to(blob)
+    caches.cache.delete(REPO, None)
+    assert caches.shown() == ["b/Copy-GGUF:Q4_K_M"]
+    assert offline.find(caches.hub, "b/Copy-GGUF", "Q4_K_M") == [content_of(Q4)]
+    assert (tmp_path / "mine.gguf").read_bytes() == content_of(Q4)
+
+
+def test_a_tag_that_two_threads_delete_is_deleted_once(caches: Caches) -> None:
+    for _ in range(5):
+        caches.download(f"{REPO}:Q6_K", listing_of(REPOSITORY))
+        caches.download(f"{REPO}:Q4_K_M", listing_of(REPOSITORY))
+        with ThreadPoolExecutor(4) as pool:
+            orders = ["Q6_K", "Q4_K_M", "q6_k", "q4_k_m"]
+            deletions = [pool.submit(caches.cache.delete, REPO, tag) for tag in orders]
+            lists = [pool.submit(caches.shown) for _ in range(4)]
+            failures = [done.exception() for done in deletions]
+            assert all(done.exception() is None for done in lists)
+        assert sorted(type(failure).__name__ for failure in failures) == [
+            "ModelNotFound",
+            "ModelNotFound",
+            "NoneType",
+            "NoneType",
+        ]
+        assert caches.tree() == set()
 
 
 def test_the_store_that_repositories_share_is_left_to_hf(caches: Caches) -> None:
