@@ -12,7 +12,8 @@ from llamactl.cli.local import cache_alone, find_server, hub_client
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table, time_text
 from llamactl.config import load_config
-from llamactl.downloads.offers import Offers, offers_json
+from llamactl.downloads.offered import offers_json
+from llamactl.downloads.offers import Offers
 from llamactl.downloads.updates import find_updates, update_json
 from llamactl.errors import InvalidRequest
 from llamactl.hub.remote import search_hit_json

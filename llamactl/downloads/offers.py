@@ -150,56 +150,6 @@ class Offers:
         return found
 
 
-def offers_json(found: RepositoryOffers) -> dict[str, object]:
-    """The offers as the REST interface and ``llamactl models variants --json`` show them."""
-    return {
-        "repo": found.repo_id,
-        "commit": found.commit,
-        "ctx_size": found.load.ctx_size,
-        "machine": machine_json(found.machine),
-        "variants": [_offer_json(offer) for offer in found.offers],
-    }
-
-
-def machine_json(machine: Machine) -> dict[str, object]:
-    """The memory of a machine, in bytes."""
-    ram = machine.ram
-    return {
-        "ram": None if ram is None else {"free": ram.free, "total": ram.total},
-        "devices": [
-            {
-                "name": device.name,
-                "description": device.description,
-                "free": device.memory.free,
-                "total": device.memory.total,
-            }
-            for device in machine.devices
-        ],
-    }
-
-
-def _offer_json(offer: Offer) -> dict[str, object]:
-    variant, need = offer.variant, offer.need
-    return {
-        "tag": variant.tag,
-        "files": [{"name": file.filename, "size": file.size} for file in variant.files],
-        "size": variant.size,
-        "mmproj": variant.mmproj.filename if variant.mmproj else None,
-        "cached": offer.cached,
-        "newer": offer.newer,
-        "fits": offer.verdict.fits,
-        "fits_when_idle": offer.verdict.when_idle,
-        "place": offer.verdict.place,
-        "memory": {
-            "weights": need.weights,
-            "cache": need.cache,
-            "compute": need.compute,
-            "projector": need.projector,
-            "total": need.total,
-        },
-    }
-
-
 def _model_of(variant: Variant) -> str:
     return _model_name(variant.files[0].filename, variant.tag)
 

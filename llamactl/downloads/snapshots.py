@@ -3,10 +3,52 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TypedDict
 
-from llamactl.downloads.progress import Progress
-from llamactl.downloads.states import Job
+from llamactl.downloads.progress import FileProgress, FileStatus, Progress
+from llamactl.downloads.states import Job, JobKind, JobStatus
+
+
+class FileProgressJson(TypedDict):
+    """How far one file is; `bytes_downloaded` counts what is safely on disk."""
+
+    name: str
+    size: int
+    bytes_downloaded: int
+    status: FileStatus
+
+
+class ProgressJson(TypedDict):
+    """How far a job is. `total_bytes` is null until the plan is made."""
+
+    bytes_downloaded: int
+    total_bytes: int | None
+    current_file: str | None
+    bytes_per_second: int
+    eta_seconds: float | None
+    files: list[FileProgressJson]
+
+
+class JobJson(TypedDict):
+    """A download, or a verification. Times are unix seconds.
+
+    `detail` is null, `stalled`, `rate_limited`, `retrying` or `verifying`.
+    """
+
+    id: str
+    kind: JobKind
+    repo: str
+    tag: str | None
+    status: JobStatus
+    detail: str | None
+    retry_at: int | None
+    progress: ProgressJson
+    error: str | None
+    error_code: str | None
+    created_at: int
+    completed_at: int | None
+    model_path: str | None
 
 
 @dataclass(frozen=True)
@@ -17,7 +59,7 @@ class JobSnapshot:
     progress: Progress
 
 
-def job_json(snapshot: JobSnapshot) -> dict[str, object]:
+def job_json(snapshot: JobSnapshot) -> JobJson:
     """The job as the REST interface and ``llamactl download --json`` show it."""
     job, progress = snapshot.job, snapshot.progress
     eta = progress.eta_seconds
@@ -35,13 +77,22 @@ def job_json(snapshot: JobSnapshot) -> dict[str, object]:
             "current_file": progress.current_file,
             "bytes_per_second": round(progress.bytes_per_second),
             "eta_seconds": None if eta is None else round(eta, 1),
-            "files": [asdict(file) for file in progress.files],
+            "files": [_file_json(file) for file in progress.files],
         },
         "error": job.error,
         "error_code": job.error_code,
         "created_at": int(job.created_at),
         "completed_at": _whole(job.completed_at),
         "model_path": job.model_path,
+    }
+
+
+def _file_json(file: FileProgress) -> FileProgressJson:
+    return {
+        "name": file.name,
+        "size": file.size,
+        "bytes_downloaded": file.bytes_downloaded,
+        "status": file.status,
     }
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypedDict
 
 from llamactl.downloads.plan import Plan, make_plan
 from llamactl.errors import (
@@ -53,7 +54,17 @@ class Update:
     changed: tuple[str, ...]
 
 
-def update_json(update: Update) -> dict[str, object]:
+class UpdateJson(TypedDict):
+    """A cached tag of which the hub has newer files; `changed` names them."""
+
+    repo: str
+    tag: str
+    cached_commit: str | None
+    hub_commit: str
+    changed: list[str]
+
+
+def update_json(update: Update) -> UpdateJson:
     """The update as the REST interface shows it."""
     return {
         "repo": update.repo_id,

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from llamactl.access.principal import Principal
 from llamactl.gateway.asking import ask
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 10.0
 
 
+class NamedModelJson(TypedDict):
+    """What a request may name as its model: an instance, an alias, or a router's model."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
 class Catalogue:
     """What may be named as a model. Thread-safe."""
 
@@ -28,7 +37,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._told: dict[int, tuple[float, tuple[str, ...]]] = {}
 
-    def models(self, principal: Principal) -> list[dict[str, object]]:
+    def models(self, principal: Principal) -> list[NamedModelJson]:
         """What ``principal`` may name, in OpenAI's form.
 
         A router's own models stand behind its name, ``NAME/MODEL``; they are asked only of one that

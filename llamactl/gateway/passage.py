@@ -286,12 +286,13 @@ class Passage:
 
     def _noted(self, piece: bytes) -> bytes:
         if piece:
-            if self.first_byte is None:
-                self.first_byte = time.monotonic() - self.started
             self.tail.add(piece)
-            # A ping comes also from an instance whose model stands still.
-            if self._lent is not None and not is_ping(piece):
-                self._lent.passed_on()
+            # A ping comes also from an instance whose model stands still, and before any token.
+            if not is_ping(piece):
+                if self.first_byte is None:
+                    self.first_byte = time.monotonic() - self.started
+                if self._lent is not None:
+                    self._lent.passed_on()
         return piece
 
 

@@ -21,7 +21,7 @@ from llamactl.errors import (
 )
 from llamactl.gateway.activity import Activity, Entry
 from llamactl.gateway.admission import Admission
-from llamactl.gateway.catalogue import Catalogue
+from llamactl.gateway.catalogue import Catalogue, NamedModelJson
 from llamactl.gateway.client import Client
 from llamactl.gateway.headers import Headers
 from llamactl.gateway.media import remote_addresses
@@ -128,7 +128,7 @@ class Gateway:
             raise ModelNotFound(f"There is no model {name!r}")
         return instance
 
-    def models(self, principal: Principal) -> list[dict[str, object]]:
+    def models(self, principal: Principal) -> list[NamedModelJson]:
         """What ``principal`` may name as a model, in OpenAI's form."""
         return self._catalogue.models(principal)
 
@@ -197,6 +197,7 @@ class Gateway:
             time.monotonic() - passage.started,
             passage.first_byte,
             usage,
+            streamed=passage.streams,
         )
         if passage.principal.key_id is not None:
             self._keys.count(passage.principal.key_id, requests=1, tokens=sum(usage))

@@ -26,14 +26,22 @@ class Histogram:
         self.counts[bisect_left(SECONDS, seconds)] += 1
         self.total += seconds
 
+    def copy(self) -> Histogram:
+        """The same counts, which no later request changes."""
+        return Histogram(list(self.counts), self.total)
+
 
 @dataclass
 class InstanceStatistics:
-    """``results`` counts requests by HTTP status, or by the code of what went wrong."""
+    """``results`` counts requests by HTTP status, or by the code of what went wrong.
+
+    ``first_token`` is of streams only: their first byte is written with their first token.
+    """
 
     results: Counter[str] = field(default_factory=Counter)
     duration: Histogram = field(default_factory=Histogram)
     first_byte: Histogram = field(default_factory=Histogram)
+    first_token: Histogram = field(default_factory=Histogram)
     prompt_tokens: int = 0
     generated_tokens: int = 0
 
@@ -46,7 +54,14 @@ class Statistics:
         self._instances: dict[str, InstanceStatistics] = defaultdict(InstanceStatistics)
 
     def record(
-        self, instance: str, result: str, duration: float, first_byte: float | None, usage: Usage
+        self,
+        instance: str,
+        result: str,
+        duration: float,
+        first_byte: float | None,
+        usage: Usage,
+        *,
+        streamed: bool = False,
     ) -> None:
         """Count one request that has ended; times in seconds since it came."""
         with self._lock:
@@ -55,6 +70,8 @@ class Statistics:
             entry.duration.observe(duration)
             if first_byte is not None:
                 entry.first_byte.observe(first_byte)
+                if streamed:
+                    entry.first_token.observe(first_byte)
             entry.prompt_tokens += usage.prompt
             entry.generated_tokens += usage.generated
 
@@ -64,8 +81,9 @@ class Statistics:
             return {
                 name: InstanceStatistics(
                     Counter(entry.results),
-                    Histogram(list(entry.duration.counts), entry.duration.total),
-                    Histogram(list(entry.first_byte.counts), entry.first_byte.total),
+                    entry.duration.copy(),
+                    entry.first_byte.copy(),
+                    entry.first_token.copy(),
                     entry.prompt_tokens,
                     entry.generated_tokens,
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,17 @@ class SearchHit:
     gated: bool
 
 
-def search_hit_json(hit: SearchHit) -> dict[str, object]:
+class SearchHitJson(TypedDict):
+    """A repository that a search found; `updated` is in unix seconds."""
+
+    repo: str
+    downloads: int
+    likes: int
+    updated: int | None
+    gated: bool
+
+
+def search_hit_json(hit: SearchHit) -> SearchHitJson:
     """The hit as the REST interface and ``llamactl models search --json`` show it."""
     return {
         "repo": hit.repo_id,

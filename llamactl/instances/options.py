@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 from llamactl.config import Config
 from llamactl.errors import InvalidInstanceName, InvalidRequest, UnsupportedBackend
@@ -24,6 +24,27 @@ _REFERENCE = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*(:[A-Za-z0-9][\
 _SOURCES = ("model", "hf_repo", "model_url", "docker_repo")
 #: Options of the Go llamactl that mean nothing here; tolerated where they ask for nothing.
 _FOREIGN_FIELDS = frozenset({"docker_enabled"})
+
+
+class OptionsJson(TypedDict):
+    """How an instance runs. `idle_timeout` is in minutes (0: never), `restart_delay` in seconds.
+
+    `backend_options` has llama-server's long flags with underscores, and `extra_args` for others.
+    """
+
+    backend_type: str
+    backend_options: dict[str, Any]
+    aliases: list[str]
+    auto_restart: bool
+    max_restarts: int
+    restart_delay: float
+    on_demand_start: bool
+    idle_timeout: float
+    environment: dict[str, str]
+    command_override: str | None
+    group: str | None
+    preset_ini: str | None
+    nodes: list[str]
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,7 @@ class Options:
             nodes=_nodes(given.get("nodes")),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OptionsJson:
         """The JSON that ``from_json`` reads back to the same options."""
         backend_options: dict[str, Any] = {}
         for key, value in self.backend_options.items():

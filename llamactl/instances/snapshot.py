@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from llamactl.errors import LlamactlError
 from llamactl.instances.figures import NO_FIGURES, Figures
-from llamactl.instances.options import Options
+from llamactl.instances.options import Options, OptionsJson
 from llamactl.instances.states import Status
+
+
+class InstanceJson(TypedDict):
+    """An instance. Times are unix seconds; what is not known, or is of no process, is null.
+
+    `health` is `loading`, `ok`, `busy`, `wedged` or `unresponsive`. `memory_bytes` is the resident
+    memory of its processes, `tokens_per_second` the pace of its running answers together.
+    """
+
+    id: int
+    name: str
+    status: Status
+    created: int
+    options: OptionsJson
+    port: int | None
+    pid: int | None
+    health: str | None
+    restarts: int
+    exit_code: int | None
+    error: str | None
+    in_flight: int
+    requests: int
+    last_used: int | None
+    memory_bytes: int | None
+    tokens_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +66,7 @@ def sentences(message: str, hint: str) -> str:
     return LlamactlError(message[:1].upper() + message[1:], hint=hint).details
 
 
-def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> dict[str, Any]:
+def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> InstanceJson:
     """The JSON form of an instance; ``figures`` are what ``Supervisor.figures`` tells of it."""
     return {
         "id": snapshot.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from llamactl.models.reference import ModelRef
 
@@ -12,6 +12,31 @@ FileType = Literal["gguf", "mmproj", "preset"]
 
 #: There is one node: the machine that this server runs on.
 LOCAL_NODE = "main"
+
+
+class FileJson(TypedDict):
+    """A cached file. `name` is its path in the repository; `sha256` is null until it is hashed."""
+
+    name: str
+    path: str
+    size: int
+    size_bytes: int
+    modified: int
+    type: FileType
+    sha256: str | None
+
+
+class ModelJson(TypedDict):
+    """A cached tag. Sizes are bytes, each of them under two names for two kinds of clients."""
+
+    repo: str
+    tag: str
+    files: list[FileJson]
+    total_size: int
+    size_bytes: int
+    file_count: int
+    complete: bool
+    node: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,7 @@ class CachedModel:
         return next((file for file in self.files if file.type == type_), None)
 
 
-def cached_model_json(model: CachedModel) -> dict[str, object]:
+def cached_model_json(model: CachedModel) -> ModelJson:
     """The model as the REST interface and ``llamactl models --json`` show it."""
     return {
         "repo": model.ref.repo_id,
@@ -70,7 +95,7 @@ def cached_model_json(model: CachedModel) -> dict[str, object]:
     }
 
 
-def _file_json(file: CachedFile) -> dict[str, object]:
+def _file_json(file: CachedFile) -> FileJson:
     return {
         "name": file.name,
         "path": str(file.path),

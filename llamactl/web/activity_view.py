@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from llamactl.gateway.activity import Entry
 from llamactl.web.texts import duration_text
@@ -51,7 +52,26 @@ def activity_view(entries: Sequence[Entry]) -> ActivityView:
     return ActivityView(tuple(map(_request, entries)))
 
 
-def activity_json(entries: Sequence[Entry]) -> list[dict[str, object]]:
+class ActivityEntryJson(TypedDict):
+    """One inference request. Times are seconds, `came_at` unix seconds; unknown is null.
+
+    `status` is `running`, the HTTP status, or the code of what went wrong.
+    """
+
+    came_at: float
+    instance: str | None
+    key: str
+    path: str | None
+    status: str
+    prompt_tokens: int | None
+    generated_tokens: int | None
+    tokens_per_second: float | None
+    first_byte_seconds: float | None
+    seconds: float | None
+    carrier: str
+
+
+def activity_json(entries: Sequence[Entry]) -> list[ActivityEntryJson]:
     """The same for programs; what is not known is null."""
     return [
         {

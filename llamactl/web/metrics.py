@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Sequence
 
-from flask import Blueprint, Response
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from flask import Blueprint, Response, current_app
+from flask.blueprints import BlueprintSetupState
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from llamactl.gateway.statistics import SECONDS, Histogram
+from llamactl.models.fit import Device, Machine
 from llamactl.secret import Secret
-from llamactl.web import Services, services
+from llamactl.web import services
 from llamactl.web.answers import text_answer
 from llamactl.web.auth import authenticate_management, presented_key
+from llamactl.web.collector import Collector
 
 blueprint = Blueprint("metrics", __name__)
+
+EXTENSION = "llamactl_lookout"
+
+
+class Lookout:
+    """The devices as they were seen last. A scrape that finds that old has them looked at anew.
+
+    llama.cpp takes a second or more to tell of a GPU, and no scrape waits for it. Thread-safe.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._seen: Sequence[Device] = ()
+        self._at = -seconds
+        self._looking = False
+
+    def last(self, look: Callable[[], Machine]) -> Sequence[Device]:
+        """What was seen last; nothing before the first look has ended."""
+        with self._lock:
+            if not self._looking and time.monotonic() - self._at >= self._seconds:
+                self._looking = True
+                threading.Thread(
+                    target=self._look, args=(look,), name="llamactl-lookout", daemon=True
+                ).start()
+            return self._seen
+
+    def _look(self, look: Callable[[], Machine]) -> None:
+        try:
+            self._seen = look().devices
+        finally:
+            self._at, self._looking = time.monotonic(), False
+
+
+@blueprint.record
+def _remember(state: BlueprintSetupState) -> None:
+    state.app.extensions[EXTENSION] = Lookout()
 
 
 @blueprint.get("/healthz")
@@ -34,8 +68,10 @@ def healthz() -> Response:
 def show() -> Response:
     """Show counters and gauges in Prometheus's text format."""
     _let_in()
+    lookout: Lookout = current_app.extensions[EXTENSION]
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(services()))
+    registry.register(Collector(services(), lookout.last(services().supervisor.machine)))
+    ProcessCollector(registry=registry)
     answer = Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -46,97 +82,3 @@ def _let_in() -> None:
     key = presented_key()
     if wanted is None or key is None or Secret(key) != wanted:
         authenticate_management()
-
-
-class _Collector:
-    """Reads the services at the moment of a scrape; nothing is counted twice."""
-
-    def __init__(self, running: Services) -> None:
-        self._services = running
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._gateway()
-        yield from self._states()
-        yield self._told_by_instances()
-
-    def _gateway(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "llamactl_requests",
-            "Inference requests that have ended, by HTTP status or by what went wrong.",
-            labels=("instance", "result"),
-        )
-        tokens = CounterMetricFamily(
-            "llamactl_tokens", "Tokens that answers were made of.", labels=("instance", "kind")
-        )
-        duration = HistogramMetricFamily(
-            "llamactl_request_seconds",
-            "Seconds from a request's arrival to the end of its answer.",
-            labels=("instance",),
-        )
-        first_byte = HistogramMetricFamily(
-            "llamactl_first_byte_seconds",
-            "Seconds from a request's arrival to the first byte of its answer.",
-            labels=("instance",),
-        )
-        for name, entry in sorted(self._services.gateway.statistics().items()):
-            for result, count in sorted(entry.results.items()):
-                requests.add_metric((name, result), count)
-            tokens.add_metric((name, "prompt"), entry.prompt_tokens)
-            tokens.add_metric((name, "generated"), entry.generated_tokens)
-            duration.add_metric((name,), _buckets(entry.duration), entry.duration.total)
-            first_byte.add_metric((name,), _buckets(entry.first_byte), entry.first_byte.total)
-        yield from (requests, tokens, duration, first_byte)
-        yield GaugeMetricFamily(
-            "llamactl_requests_in_flight",
-            "Inference requests that are being answered.",
-            value=self._services.gateway.in_flight(),
-        )
-
-    def _told_by_instances(self) -> Metric:
-        family = CounterMetricFamily(
-            "llamactl_instance_tokens",
-            "Tokens as an instance counts them since its start, where nginx carries its answers.",
-            labels=("instance", "kind"),
-        )
-        for name, usage in sorted(self._services.gateway.instance_tokens().items()):
-            family.add_metric((name, "prompt"), usage.prompt)
-            family.add_metric((name, "generated"), usage.generated)
-        return family
-
-    def _states(self) -> Iterator[Metric]:
-        instances = self._services.supervisor.instances()
-        yield _by_state(
-            "llamactl_instances", "Instances by state.", Counter(each.status for each in instances)
-        )
-        leases = GaugeMetricFamily(
-            "llamactl_instance_in_flight",
-            "Requests that hold an instance.",
-            labels=("instance",),
-        )
-        for instance in instances:
-            leases.add_metric((instance.name,), instance.in_flight)
-        yield leases
-        jobs = self._services.downloads.jobs()
-        yield _by_state(
-            "llamactl_downloads",
-            "Download jobs by state.",
-            Counter(snapshot.job.status for snapshot in jobs),
-        )
-
-
-def _by_state(name: str, help_text: str, counts: Counter[str]) -> Metric:
-    family = GaugeMetricFamily(name, help_text, labels=("state",))
-    for state, count in sorted(counts.items()):
-        family.add_metric((state,), count)
-    return family
-
-
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by upper bound, as Prometheus wants them."""
-    bounds = [*(str(bound) for bound in SECONDS), "+Inf"]
-    cumulative = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip(bounds, histogram.counts, strict=True):
-        cumulative += count
-        buckets.append((bound, cumulative))
-    return buckets

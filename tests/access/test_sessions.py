@@ -33,6 +33,16 @@ def test_a_logout_ends_this_session_and_no_other(sessions: Sessions) -> None:
     assert sessions.find(other.reveal()) is not None
 
 
+def test_all_sessions_can_be_ended_at_once(sessions: Sessions, clock: Clock) -> None:
+    sessions.create()
+    clock.now += IDLE_SECONDS + 1
+    cookies = [sessions.create()[0].reveal() for _ in range(2)]
+    assert sessions.count() == 2, "one that has run out is none"
+    assert sessions.end_all() >= 2
+    assert sessions.count() == 0
+    assert [sessions.find(cookie) for cookie in cookies] == [None, None]
+
+
 def test_an_unused_session_runs_out(sessions: Sessions, clock: Clock) -> None:
     cookie, _ = sessions.create()
     clock.now += IDLE_SECONDS + 1

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llamactl.downloads.offers import Offers, RepositoryOffers, offers_json
+from llamactl.downloads.offered import offers_json
+from llamactl.downloads.offers import Offers, RepositoryOffers
 from llamactl.errors import RepoNotFound
 from llamactl.hub.client import HubClient
 from llamactl.models.fit import Load, Machine, Memory, estimate
@@ -116,13 +117,11 @@ def test_a_repository_that_does_not_exist_is_an_error(site: Site) -> None:
 def test_the_json_has_every_field_of_the_contract(site: Site, contents: dict[str, bytes]) -> None:
     shown = offers_json(offers(site)[1])
     assert shown["repo"] == REPO
-    variants = shown["variants"]
-    assert isinstance(variants, list)
-    first = variants[0]
+    first = shown["variants"][0]
     assert {"tag", "files", "size", "mmproj", "cached", "fits"} <= set(first)
     assert [set(file) for file in first["files"]] == [{"name", "size"}] * 2
     assert first["mmproj"] == "mmproj-F16.gguf"
-    memory = first["memory"]
-    assert memory["total"] == sum(memory[name] for name in memory if name != "total")
+    memory: dict[str, int] = dict(first["memory"])  # type: ignore[arg-type]  # all are known
+    assert memory.pop("total") == sum(memory.values())
     bare = dataclasses.replace(offers(site)[1], machine=Machine(None), offers=())
     assert offers_json(bare)["machine"] == {"ram": None, "devices": []}

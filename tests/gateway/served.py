@@ -23,6 +23,7 @@ from llamactl.config import load_config
 from llamactl.database import Database
 from llamactl.errors import InstanceNotFound, Interrupted, StartTimeout
 from llamactl.gateway import Gateway
+from llamactl.models.fit import Machine
 from llamactl.secret import Secret
 from llamactl.web import errors, openai
 from llamactl.web.activity_view import activity_json
@@ -38,6 +39,7 @@ class StandingInstance:
     status: str
     port: int
     created: float = 1_700_000_000.0
+    pid: int | None = None
     in_flight: int = 0
     options: SimpleNamespace = field(default_factory=SimpleNamespace)
 
@@ -67,6 +69,9 @@ class StandingInstances:
 
     def instances(self) -> list[StandingInstance]:
         return list(self._known.values())
+
+    def machine(self) -> Machine:
+        return Machine(None)
 
     def get(self, name: str) -> StandingInstance:
         if name not in self._known:

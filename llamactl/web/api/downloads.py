@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from flask import Blueprint, Response
 
-from llamactl.downloads.snapshots import job_json
+from llamactl.downloads.snapshots import JobJson, job_json
 from llamactl.models.reference import ModelRef
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer
@@ -14,26 +16,52 @@ from llamactl.web.forms import DownloadRequest, DownloadSettings
 blueprint = Blueprint("downloads", __name__)
 
 
+class SubmittedJson(TypedDict):
+    """The job that a download became."""
+
+    job_id: str
+    repo: str
+    tag: str
+
+
+class JobsJson(TypedDict):
+    """All jobs, newest first."""
+
+    jobs: list[JobJson]
+
+
+class DownloadSettingsJson(TypedDict):
+    """What limits all downloads together; `bandwidth_limit` is bytes per second, null for none."""
+
+    bandwidth_limit: int | None
+    max_concurrent: int
+
+
 @route(
     blueprint,
     "POST",
     "/download",
     body=DownloadRequest,
+    gives=SubmittedJson,
     answers={202: "The job that downloads it, new or already there", 400: "Not org/name[:tag]"},
 )
 def start_download(body: DownloadRequest) -> Response:
     """Download a model, or go on with the job that already does."""
     job = services().downloads.submit(ModelRef.parse(body.repo)).job
-    return json_answer({"job_id": job.id, "repo": job.repo_id, "tag": job.tag}, 202)
+    submitted: SubmittedJson = {"job_id": job.id, "repo": job.repo_id, "tag": job.tag}
+    return json_answer(submitted, 202)
 
 
-@route(blueprint, "GET", "/jobs", answers={200: "All jobs"})
+@route(blueprint, "GET", "/jobs", gives=JobsJson, answers={200: "All jobs"})
 def list_jobs() -> Response:
     """Show all jobs, newest first."""
-    return json_answer({"jobs": [job_json(job) for job in services().downloads.jobs()]})
+    listed: JobsJson = {"jobs": [job_json(job) for job in services().downloads.jobs()]}
+    return json_answer(listed)
 
 
-@route(blueprint, "GET", "/jobs/<job_id>", answers={200: "The job", 404: "No such job"})
+@route(
+    blueprint, "GET", "/jobs/<job_id>", gives=JobJson, answers={200: "The job", 404: "No such job"}
+)
 def show_job(job_id: str) -> Response:
     """Show one job with its progress."""
     return json_answer(job_json(services().downloads.job(job_id)))
@@ -43,6 +71,7 @@ def show_job(job_id: str) -> Response:
     blueprint,
     "POST",
     "/jobs/<job_id>/pause",
+    gives=JobJson,
     answers={200: "The job", 404: "No such job", 409: "Not in its state"},
 )
 def pause_job(job_id: str) -> Response:
@@ -54,6 +83,7 @@ def pause_job(job_id: str) -> Response:
     blueprint,
     "POST",
     "/jobs/<job_id>/resume",
+    gives=JobJson,
     answers={200: "The job", 404: "No such job", 409: "Not in its state"},
 )
 def resume_job(job_id: str) -> Response:
@@ -65,6 +95,7 @@ def resume_job(job_id: str) -> Response:
     blueprint,
     "POST",
     "/jobs/<job_id>/retry",
+    gives=JobJson,
     answers={200: "The job", 404: "No such job", 409: "Not in its state"},
 )
 def retry_job(job_id: str) -> Response:
@@ -84,7 +115,7 @@ def delete_job(job_id: str) -> Response:
     return empty_answer()
 
 
-def settings_json() -> dict[str, object]:
+def settings_json() -> DownloadSettingsJson:
     """What can be changed of the downloads while they run."""
     downloads = services().downloads
     return {
@@ -93,7 +124,7 @@ def settings_json() -> dict[str, object]:
     }
 
 
-@route(blueprint, "GET", "/settings", answers={200: "The settings"})
+@route(blueprint, "GET", "/settings", gives=DownloadSettingsJson, answers={200: "The settings"})
 def show_settings() -> Response:
     """Show what limits the downloads."""
     return json_answer(settings_json())
@@ -105,6 +136,7 @@ def show_settings() -> Response:
     "/settings",
     body=DownloadSettings,
     current=settings_json,
+    gives=DownloadSettingsJson,
     answers={200: "The settings as they are now"},
 )
 def change_settings(body: DownloadSettings) -> Response:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import get_type_hints
 
 from flask import Blueprint, Response
 
 from llamactl.instances.figures import NO_FIGURES
-from llamactl.instances.options import Options
-from llamactl.instances.plan import plan_json
-from llamactl.instances.snapshot import instance_json
+from llamactl.instances.options import Options, OptionsJson
+from llamactl.instances.plan import PlanJson, plan_json
+from llamactl.instances.snapshot import InstanceJson, instance_json
 from llamactl.web import services
+from llamactl.web.answer_schema import schema_of
 from llamactl.web.answers import empty_answer, json_answer, text_answer
 from llamactl.web.api.routing import route
 from llamactl.web.forms import LogsQuery, WaitQuery
 from llamactl.web.jsonbody import json_body
-from llamactl.web.streams import event_answer, followed
+from llamactl.web.streams import event_answer, log_answer
 
 blueprint = Blueprint("instances", __name__)
 
@@ -23,7 +24,7 @@ NONE = "No such instance"
 OPTIONS = {
     "type": "object",
     "properties": {
-        **{field.name: {} for field in fields(Options) if field.name != "extra_args"},
+        **{name: schema_of(hint) for name, hint in get_type_hints(OptionsJson).items()},
         "backend_options": {
             "type": "object",
             "description": "llama-server's long flags with underscores; others in extra_args.",
@@ -33,7 +34,7 @@ OPTIONS = {
 }
 
 
-@route(blueprint, "GET", "", answers={200: "All instances"})
+@route(blueprint, "GET", "", gives=list[InstanceJson], answers={200: "All instances"})
 def list_instances() -> Response:
     """Show all instances."""
     supervisor = services().supervisor
@@ -43,7 +44,13 @@ def list_instances() -> Response:
     )
 
 
-@route(blueprint, "GET", "/<name>", answers={200: "The instance", 404: NONE})
+@route(
+    blueprint,
+    "GET",
+    "/<name>",
+    gives=InstanceJson,
+    answers={200: "The instance", 404: NONE},
+)
 def show_instance(name: str) -> Response:
     """Show one instance."""
     supervisor = services().supervisor
@@ -56,6 +63,7 @@ def show_instance(name: str) -> Response:
     "POST",
     "/<name>",
     takes=OPTIONS,
+    gives=InstanceJson,
     answers={201: "The instance, stopped", 400: "A wrong name or option", 409: "It exists"},
 )
 def create_instance(name: str) -> Response:
@@ -69,6 +77,7 @@ def create_instance(name: str) -> Response:
     "PUT",
     "/<name>",
     takes=OPTIONS,
+    gives=InstanceJson,
     answers={200: "The instance", 400: "A wrong option", 404: NONE},
 )
 def update_instance(name: str) -> Response:
@@ -91,6 +100,7 @@ def delete_instance(name: str) -> Response:
     "POST",
     "/<name>/start",
     query=WaitQuery,
+    gives=InstanceJson,
     answers={200: "The instance", 404: NONE, 409: "No room", 503: "It did not start"},
 )
 def start_instance(name: str, query: WaitQuery) -> Response:
@@ -103,6 +113,7 @@ def start_instance(name: str, query: WaitQuery) -> Response:
     "POST",
     "/<name>/stop",
     query=WaitQuery,
+    gives=InstanceJson,
     answers={200: "The instance", 404: NONE},
 )
 def stop_instance(name: str, query: WaitQuery) -> Response:
@@ -115,6 +126,7 @@ def stop_instance(name: str, query: WaitQuery) -> Response:
     "POST",
     "/<name>/restart",
     query=WaitQuery,
+    gives=InstanceJson,
     answers={200: "The instance", 404: NONE, 409: "No room", 503: "It did not start"},
 )
 def restart_instance(name: str, query: WaitQuery) -> Response:
@@ -126,6 +138,7 @@ def restart_instance(name: str, query: WaitQuery) -> Response:
     blueprint,
     "GET",
     "/<name>/plan",
+    gives=PlanJson,
     answers={200: "What a start would take, and whom it would stop", 404: NONE},
 )
 def show_plan(name: str) -> Response:
@@ -138,12 +151,14 @@ def show_plan(name: str) -> Response:
     "GET",
     "/<name>/logs",
     query=LogsQuery,
+    media=("text/plain", "text/event-stream"),
     answers={200: "Plain text, or server-sent events", 404: NONE},
 )
 def show_logs(name: str, query: LogsQuery) -> Response:
     """Show what an instance wrote."""
     supervisor = services().supervisor
-    written = supervisor.logs(name, query.lines or None)
     if query.follow:
-        return event_answer(followed(written, supervisor.follow_logs(name)))
-    return text_answer(written)
+        return event_answer(supervisor.follow_logs(name, query.lines or None))
+    if query.lines:
+        return text_answer(supervisor.logs(name, query.lines))
+    return log_answer(supervisor.whole_log(name))

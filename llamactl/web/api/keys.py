@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from flask import Blueprint, Response
 
-from llamactl.access.records import KeyRecord
+from llamactl.access.records import MAXIMUM_NAME, PERMISSION_MODES, KeyRecord, PermissionMode
 from llamactl.errors import InvalidRequest
 from llamactl.web import services
 from llamactl.web.answers import empty_answer, json_answer
@@ -18,10 +18,66 @@ from llamactl.web.jsonbody import json_body, kind_of
 blueprint = Blueprint("keys", __name__)
 
 NONE = "No such key"
+FORM: Mapping[str, object] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": MAXIMUM_NAME, "description": "For people."},
+        "permission_mode": {
+            "enum": list(PERMISSION_MODES),
+            "default": "allow_all",
+            "description": "Whether the key may use every instance, or those in instance_ids.",
+        },
+        "instance_ids": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "The instances that the key may use, with per_instance.",
+        },
+        "expires_at": {
+            "type": ["number", "null"],
+            "description": "A time in unix seconds; without it the key never expires.",
+        },
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
 FIELDS = ("name", "permission_mode", "instance_ids", "expires_at")
 
 
-@route(blueprint, "POST", "/auth/keys", answers={201: "The key, shown once", 400: "A wrong field"})
+class KeyJson(TypedDict):
+    """An inference key without its secret. Times are unix seconds."""
+
+    id: int
+    name: str
+    permission_mode: PermissionMode
+    instance_ids: list[int]
+    created_at: int
+    expires_at: int | None
+    last_used_at: int | None
+    requests: int
+    tokens: int
+
+
+class MadeKeyJson(KeyJson):
+    """A key that was made just now, with `key`, which is shown only here."""
+
+    key: str
+
+
+class PermissionJson(TypedDict):
+    """An instance that a key may use."""
+
+    instance_id: int
+    instance_name: str
+
+
+@route(
+    blueprint,
+    "POST",
+    "/auth/keys",
+    takes=FORM,
+    gives=MadeKeyJson,
+    answers={201: "The key, shown once", 400: "A wrong field"},
+)
 def create_key() -> Response:
     """Make an inference key."""
     body = json_body()
@@ -36,16 +92,19 @@ def create_key() -> Response:
         _expiry(body),
     )
     note(f"key {record.id}")
-    return json_answer({**key_json(record), "key": secret.reveal()}, 201)
+    made: MadeKeyJson = {**key_json(record), "key": secret.reveal()}
+    return json_answer(made, 201)
 
 
-@route(blueprint, "GET", "/auth/keys", answers={200: "All keys, newest first"})
+@route(blueprint, "GET", "/auth/keys", gives=list[KeyJson], answers={200: "All keys, newest first"})
 def list_keys() -> Response:
     """Show all keys, without their secrets."""
     return json_answer([key_json(record) for record in services().keys.list()])
 
 
-@route(blueprint, "GET", "/auth/keys/<int:key_id>", answers={200: "The key", 404: NONE})
+@route(
+    blueprint, "GET", "/auth/keys/<int:key_id>", gives=KeyJson, answers={200: "The key", 404: NONE}
+)
 def show_key(key_id: int) -> Response:
     """Show one key, without its secret."""
     return json_answer(key_json(services().keys.get(key_id)))
@@ -59,22 +118,25 @@ def delete_key(key_id: int) -> Response:
 
 
 @route(
-    blueprint, "GET", "/auth/keys/<int:key_id>/permissions", answers={200: "Instances", 404: NONE}
+    blueprint,
+    "GET",
+    "/auth/keys/<int:key_id>/permissions",
+    gives=list[PermissionJson],
+    answers={200: "Instances", 404: NONE},
 )
 def show_permissions(key_id: int) -> Response:
     """Show the instances that a key may use; those that are gone are left out."""
     record = services().keys.get(key_id)
     chosen = record.permission_mode == "per_instance"
-    return json_answer(
-        [
-            {"instance_id": instance.id, "instance_name": instance.name}
-            for instance in services().supervisor.instances()
-            if not chosen or instance.id in record.instance_ids
-        ]
-    )
+    allowed: list[PermissionJson] = [
+        {"instance_id": instance.id, "instance_name": instance.name}
+        for instance in services().supervisor.instances()
+        if not chosen or instance.id in record.instance_ids
+    ]
+    return json_answer(allowed)
 
 
-def key_json(record: KeyRecord) -> dict[str, object]:
+def key_json(record: KeyRecord) -> KeyJson:
     """A key as the API shows it. Times are unix seconds."""
     return {
         "id": record.id,

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from llamactl.errors import Unavailable
 from llamactl.instances.commandline import parse_command
-from llamactl.instances.options import Options
+from llamactl.instances.options import Options, OptionsJson
 from llamactl.web import services
 from llamactl.web.answers import json_answer, text_answer
 from llamactl.web.api.routing import route
@@ -14,12 +14,15 @@ from llamactl.web.forms import ParseCommandRequest
 
 blueprint = Blueprint("llama_cpp", __name__, url_prefix="/backends/llama-cpp")
 
+PLAIN = ("text/plain",)
+
 
 @route(
     blueprint,
     "POST",
     "/parse-command",
     body=ParseCommandRequest,
+    gives=OptionsJson,
     answers={200: "Options for an instance", 400: "No llama-server command"},
 )
 def parse(body: ParseCommandRequest) -> Response:
@@ -28,19 +31,19 @@ def parse(body: ParseCommandRequest) -> Response:
     return json_answer(options.to_json())
 
 
-@route(blueprint, "GET", "/help", answers={200: "Plain text", 503: "There is none"})
+@route(blueprint, "GET", "/help", media=PLAIN, answers={200: "Plain text", 503: "There is none"})
 def show_help() -> Response:
     """Show the flags that llama-server says it has."""
     return _told("--help")
 
 
-@route(blueprint, "GET", "/version", answers={200: "Plain text", 503: "There is none"})
+@route(blueprint, "GET", "/version", media=PLAIN, answers={200: "Plain text", 503: "There is none"})
 def show_version() -> Response:
     """Show which llama-server runs the instances."""
     return _told("--version")
 
 
-@route(blueprint, "GET", "/devices", answers={200: "Plain text", 503: "There is none"})
+@route(blueprint, "GET", "/devices", media=PLAIN, answers={200: "Plain text", 503: "There is none"})
 def show_devices() -> Response:
     """Show the devices that llama-server can compute on."""
     return _told("--list-devices")

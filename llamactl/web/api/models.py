@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from flask import Blueprint, Response
 
-from llamactl.downloads.offers import offers_json
-from llamactl.downloads.updates import find_updates, update_json
-from llamactl.hub.remote import search_hit_json
+from llamactl.downloads.offered import VariantsJson, offers_json
+from llamactl.downloads.updates import UpdateJson, find_updates, update_json
+from llamactl.hub.remote import SearchHitJson, search_hit_json
 from llamactl.models.fit import Load
-from llamactl.models.snapshots import cached_model_json
+from llamactl.models.snapshots import ModelJson, cached_model_json
 from llamactl.web import services
 from llamactl.web.actions import check_repo, delete_cached
 from llamactl.web.answers import empty_answer, json_answer
@@ -24,7 +26,13 @@ from llamactl.web.forms import (
 blueprint = Blueprint("models", __name__)
 
 
-@route(blueprint, "GET", "", answers={200: "All cached models"})
+class VerificationJson(TypedDict):
+    """The job that a verification became."""
+
+    job_id: str
+
+
+@route(blueprint, "GET", "", gives=list[ModelJson], answers={200: "All cached models"})
 def list_models() -> Response:
     """Show the cached models, one entry a tag."""
     return json_answer([cached_model_json(model) for model in services().cache.list()])
@@ -47,6 +55,7 @@ def delete_models(query: CachedModelsQuery) -> Response:
     blueprint,
     "GET",
     "/variants",
+    gives=VariantsJson,
     query=VariantsQuery,
     answers={
         200: "Its models, with their sizes and the memory that they take",
@@ -66,6 +75,7 @@ def list_variants(query: VariantsQuery) -> Response:
     blueprint,
     "GET",
     "/search",
+    gives=list[SearchHitJson],
     query=SearchQuery,
     answers={200: "Repositories with GGUF files", 502: "The hub did not answer"},
 )
@@ -78,6 +88,7 @@ def search(query: SearchQuery) -> Response:
     blueprint,
     "POST",
     "/verify",
+    gives=VerificationJson,
     query=VerifyQuery,
     answers={202: "The job that checks them", 404: "Not cached"},
 )
@@ -85,13 +96,15 @@ def verify(query: VerifyQuery) -> Response:
     """Hash cached files anew, and name or mend those that are damaged."""
     check_repo(query.repo, query.tag)
     snapshot = services().downloads.verify(query.repo, query.tag, repair=query.repair)
-    return json_answer({"job_id": snapshot.job.id}, 202)
+    submitted: VerificationJson = {"job_id": snapshot.job.id}
+    return json_answer(submitted, 202)
 
 
 @route(
     blueprint,
     "GET",
     "/updates",
+    gives=list[UpdateJson],
     query=UpdatesQuery,
     answers={200: "Cached models that the hub has newer files of", 502: "The hub did not answer"},
 )

@@ -14,9 +14,12 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
+from llamactl.gateway.catalogue import NamedModelJson
 from llamactl.web import schema
+from llamactl.web.answer_schema import components, schema_of
 from llamactl.web.answers import json_answer
 from llamactl.web.api.routing import OPERATIONS, Operation
+from llamactl.web.openai.inference import NamedModelsJson
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -35,6 +38,19 @@ PASSED_ON = {
     429: "A limit is reached",
     502: "The instance did not answer",
     503: "The instance does not run, or did not start",
+}
+#: Routes that are no part of the management API and answer in a form of their own.
+BY_HAND = {
+    "/healthz": Operation("Say ok, to anyone.", DONE, media=("text/plain",)),
+    "/metrics": Operation(
+        "Show counters and gauges in Prometheus's text format.", DONE, media=("text/plain",)
+    ),
+    "/v1/models": Operation(
+        "Show what this key may use: instances and their aliases.", DONE, gives=NamedModelsJson
+    ),
+    "/v1/models/<path:model>": Operation(
+        "Show one of the models that this key may use.", DONE, gives=NamedModelJson
+    ),
 }
 _VARIABLE = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
@@ -62,7 +78,11 @@ def document(app: Flask) -> dict[str, object]:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
-            "schemas": {"ManagementError": MANAGEMENT_ERROR, "InferenceError": INFERENCE_ERROR},
+            "schemas": {
+                **components(known.gives for known in (*OPERATIONS.values(), *BY_HAND.values())),
+                "ManagementError": MANAGEMENT_ERROR,
+                "InferenceError": INFERENCE_ERROR,
+            },
         },
     }
 
@@ -102,9 +122,7 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, object]:
     summary = (inspect.getdoc(view) or rule.endpoint).partition("\n\n")[0].replace("\n", " ")
-    known = OPERATIONS.get(
-        view, Operation(summary, PASSED_ON if rule.arguments or method == "POST" else DONE)
-    )
+    known = OPERATIONS.get(view) or BY_HAND.get(rule.rule) or Operation(summary, PASSED_ON)
     variables = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in sorted(rule.arguments)
@@ -148,10 +166,17 @@ def _responses(rule: Rule, method: str, known: Operation) -> dict[str, object]:
         answers.setdefault(503, "The server is stopping")
     kind = "ManagementError" if rule.rule.startswith("/api") else "InferenceError"
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
+    success = _success(known)
     return {
         str(status): {
             "description": answers[status],
-            **({"content": error} if status >= 400 else {}),
+            **({"content": content} if (content := error if status >= 400 else success) else {}),
         }
         for status in sorted(answers)
     }
+
+
+def _success(known: Operation) -> dict[str, object]:
+    if known.gives is not None:
+        return {"application/json": {"schema": schema_of(known.gives)}}
+    return {media: {"schema": {"type": "string"}} for media in known.media}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,9 @@ View = Callable[..., Response]
 class Operation:
     """What a route takes and gives, as ``/openapi.json`` tells it.
 
-    ``partial``: the body may leave out what is to stay as it is. ``takes`` is the JSON Schema of a
-    body that the view reads by itself.
+    ``gives`` is the type of what a success answers: a TypedDict, or a list of them. Where there is
+    none, ``media`` are the kinds of text that it answers. ``partial``: the body may leave out what
+    is to stay as it is. ``takes`` is the JSON Schema of a body that the view reads by itself.
     """
 
     summary: str
@@ -32,6 +33,8 @@ class Operation:
     query: type[DataclassInstance] | None = None
     partial: bool = False
     takes: Mapping[str, object] | None = None
+    gives: Any = None
+    media: Sequence[str] = ()
 
 
 OPERATIONS: dict[View, Operation] = {}
@@ -46,6 +49,8 @@ def route(
     query: type[DataclassInstance] | None = None,
     current: Callable[[], Mapping[str, object]] | None = None,
     takes: Mapping[str, object] | None = None,
+    gives: Any = None,
+    media: Sequence[str] = (),
     answers: Mapping[int, str],
 ) -> Callable[[View], View]:
     """Answer ``method`` at ``path``, with and without a slash at its end.
@@ -65,7 +70,8 @@ def route(
             return view(**variables)
 
         summary = (inspect.getdoc(view) or "").partition("\n\n")[0]
-        OPERATIONS[parsed] = Operation(summary, answers, body, query, current is not None, takes)
+        partial = current is not None
+        OPERATIONS[parsed] = Operation(summary, answers, body, query, partial, takes, gives, media)
         blueprint.add_url_rule(path, view_func=parsed, methods=[method], strict_slashes=False)
         return parsed
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from flask import Blueprint, Response, request
 
 from llamactl.errors import ModelNotFound
+from llamactl.gateway.catalogue import NamedModelJson
 from llamactl.gateway.passage import Call
 from llamactl.gateway.paths import OPENAI_POSTS
 from llamactl.web import services
@@ -12,6 +15,13 @@ from llamactl.web.answers import json_answer
 from llamactl.web.openai.passing import forward, headers, inference_principal, model_body
 
 blueprint = Blueprint("openai", __name__)
+
+
+class NamedModelsJson(TypedDict):
+    """What a key may use, in OpenAI's form."""
+
+    object: str
+    data: list[NamedModelJson]
 
 
 def infer() -> Response:
@@ -37,7 +47,8 @@ for _path in sorted(OPENAI_POSTS):
 def list_models() -> Response:
     """Show what this key may use: instances and their aliases."""
     data = services().gateway.models(inference_principal())
-    return json_answer({"object": "list", "data": data})
+    answer: NamedModelsJson = {"object": "list", "data": data}
+    return json_answer(answer)
 
 
 @blueprint.get("/v1/models/<path:model>")
