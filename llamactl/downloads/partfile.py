@@ -22,11 +22,15 @@ from pathlib import Path
 from llamactl.downloads import disk
 from llamactl.downloads.byte_ranges import ByteRanges, parse_ranges
 from llamactl.errors import LlamactlError
+from llamactl.models.opening import read_beginning
 
 _FORMAT = 1
 _SUFFIX = ".incomplete"
 _LARGEST_SIDECAR = 16 * 1024 * 1024
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+#: No link is followed, and nothing that stands there under our name is waited for.
+_WARY = 0
+for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _WARY |= getattr(os, _flag, 0)
 
 
 class PartBusy(LlamactlError):
@@ -202,7 +206,9 @@ class PartFile:
             }
         )
         fresh = _fresh_name(sidecar)
-        with fresh.open("w", encoding="utf-8") as stream:
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _WARY, 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -251,7 +257,7 @@ def _fresh_name(sidecar: Path) -> Path:
 
 def _open_locked(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _WARY, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileExistsError(errno.EEXIST, "not a plain file", str(path))
@@ -267,8 +273,7 @@ def _open_locked(path: Path) -> int:
 
 def _load(sidecar: Path) -> dict[str, object] | None:
     try:
-        with sidecar.open("rb") as stream:
-            value = json.loads(stream.read(_LARGEST_SIDECAR))
+        value = json.loads(read_beginning(sidecar, _LARGEST_SIDECAR, follow_links=False))
     except (OSError, ValueError, RecursionError):
         return None
     if isinstance(value, dict) and value.get("format") == _FORMAT:

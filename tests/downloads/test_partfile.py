@@ -196,6 +196,59 @@ def test_what_is_no_plain_file_is_no_partial(path: Path) -> None:
         PartFile(path, SIZE, OID)
 
 
+@pytest.mark.parametrize("what", ["pipe", "folder", "device", "huge", "link", "nesting"])
+def test_what_is_planted_as_a_sidecar_is_neither_waited_for_nor_believed(
+    path: Path, tmp_path: Path, what: str
+) -> None:
+    interrupted(path)
+    sidecar = sidecar_of(path)
+    elsewhere = sidecar.rename(tmp_path / "elsewhere")
+    if what == "pipe":
+        os.mkfifo(sidecar)
+    elif what == "folder":
+        sidecar.mkdir()
+    elif what == "device":
+        sidecar.symlink_to("/dev/zero")
+    elif what == "link":
+        sidecar.symlink_to(elsewhere)
+    elif what == "nesting":
+        sidecar.write_text("[" * 1_000_000)
+    else:
+        with sidecar.open("wb") as stream:
+            stream.truncate(1 << 40)
+    assert recorded_bytes(path, SIZE, OID) == 0
+    if what == "folder":
+        with pytest.raises(CacheNotWritable, match="is in the way"):
+            PartFile(path, SIZE, OID)
+        return
+    part = PartFile(path, SIZE, OID)
+    assert part.received == 0
+    part.write(b"new", 0)
+    assert part.record() == 3
+    part.close()
+    assert recorded_bytes(path, SIZE, OID) == 3
+    assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_what_is_planted_where_a_sidecar_is_written_is_replaced(
+    path: Path, tmp_path: Path, what: str
+) -> None:
+    victim = tmp_path / "precious"
+    victim.write_text("precious")
+    part = PartFile(path, SIZE, OID)
+    fresh = path.with_name(f"{OID}.llamactl.ranges.new.incomplete")
+    if what == "pipe":
+        os.mkfifo(fresh)
+    else:
+        fresh.symlink_to(victim)
+    part.write(b"new", 0)
+    assert part.record() == 3
+    part.close()
+    assert recorded_bytes(path, SIZE, OID) == 3
+    assert victim.read_text() == "precious"
+
+
 def test_allocation_without_support_of_the_file_system_gives_a_sparse_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
