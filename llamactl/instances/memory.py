@@ -15,22 +15,30 @@ _DEVICE = re.compile(
     r" \((?P<total>\d{1,12}) MiB, (?P<free>\d{1,12}) MiB free\)\s*$",
     re.MULTILINE,
 )
-#: Devices whose memory is the machine's own.
-_SHARED = re.compile(r"Metal|MTL", re.IGNORECASE)
+#: Devices whose memory is the machine's own: Apple's by their name, a processor's by what it is.
+_SHARED = re.compile(r"(Metal|MTL)\w*: |\w+: (llvmpipe|SwiftShader)", re.IGNORECASE)
+#: What the Vulkan backend says of a device of this kind while it looks for devices.
+_UNIFIED = re.compile(r"^ggml_vulkan: (?P<number>\d+) = .*\| uma: 1 \|", re.MULTILINE)
 
 #: A limit of a control group beyond this (bytes) is no limit.
 _NO_LIMIT = 2**60
 
 
 def parse_devices(output: str) -> tuple[Device, ...]:
-    """The devices with a memory that ``llama-server --list-devices`` prints."""
+    """The devices with a memory that ``llama-server --list-devices`` prints.
+
+    What two backends print of one device counts once, as llama.cpp uses it once.
+    """
+    unified = {f"Vulkan{match['number']}" for match in _UNIFIED.finditer(output)}
     found = []
+    backends: dict[str, str] = {}
     for match in _DEVICE.finditer(output):
+        name, description = match["name"], match["description"]
         free, total = int(match["free"]) * MIB, int(match["total"]) * MIB
-        if total:
-            shared = _SHARED.match(match["name"]) is not None
-            memory = Memory(min(free, total), total)
-            found.append(Device(match["name"], match["description"], memory, shared))
+        backend = name.rstrip("0123456789")
+        if total and backends.setdefault(description, backend) == backend:
+            shared = name in unified or _SHARED.match(f"{name}: {description}") is not None
+            found.append(Device(name, description, Memory(min(free, total), total), shared))
     return tuple(found)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from llamactl.instances.backend import Backend
 from llamactl.instances.memory import parse_devices, read_machine, read_ram
 from llamactl.models.fit import MIB, Device, Memory
@@ -74,6 +76,86 @@ def test_devices_are_those_with_memory_of_their_own_or_the_machines() -> None:
     )
     for nothing in ("", "Available devices:\n  (none)\n", "error: unknown --list-devices\n"):
         assert parse_devices(nothing) == ()
+
+
+@pytest.mark.parametrize(
+    ("printed", "devices"),
+    [
+        (
+            """\
+ggml_cuda_init: found 2 CUDA devices (Total VRAM: 35936 MiB):
+  Device 0: NVIDIA GeForce RTX 3080 Ti, compute capability 8.6, VMM: yes, VRAM: 11909 MiB
+  Device 1: NVIDIA RTX PRO 4000 Blackwell, compute capability 12.0, VMM: yes, VRAM: 24026 MiB
+load_backend: loaded CUDA backend from /usr/lib/llama/libggml-cuda.so
+Available devices:
+  CUDA0: NVIDIA GeForce RTX 3080 Ti (11909 MiB, 11650 MiB free)
+  CUDA1: NVIDIA RTX PRO 4000 Blackwell (24026 MiB, 23795 MiB free)
+""",
+            [("CUDA0", 11650, 11909, False), ("CUDA1", 23795, 24026, False)],
+        ),
+        (
+            """\
+ggml_cuda_init: found 1 ROCm devices:
+  Device 0: AMD Radeon RX 7900 XTX, gfx1100 (0x1100), VMM: no, Wave Size: 32
+Available devices:
+  ROCm0: AMD Radeon RX 7900 XTX (24560 MiB, 24000 MiB free)
+""",
+            [("ROCm0", 24000, 24560, False)],
+        ),
+        (
+            """\
+ggml_vulkan: Found 3 Vulkan devices:
+ggml_vulkan: 0 = NVIDIA GeForce RTX 2060 (NVIDIA) | uma: 0 | fp16: 1 | bf16: 1 | warp size: 32
+ggml_vulkan: 1 = AMD Radeon Graphics (RADV GFX1151) (radv) | uma: 1 | fp16: dot2 | bf16: 0
+ggml_vulkan: 2 = llvmpipe (LLVM 17.0.6, 256 bits) (llvmpipe) | uma: 0 | fp16: 0
+Available devices:
+  Vulkan0: NVIDIA GeForce RTX 2060 (6144 MiB, 5136 MiB free)
+  Vulkan1: AMD Radeon Graphics (RADV GFX1151) (63488 MiB, 60000 MiB free)
+  Vulkan2: llvmpipe (LLVM 17.0.6, 256 bits) (32000 MiB, 32000 MiB free)
+""",
+            [
+                ("Vulkan0", 5136, 6144, False),
+                ("Vulkan1", 60000, 63488, True),
+                ("Vulkan2", 32000, 32000, True),
+            ],
+        ),
+        (
+            """\
+ggml_metal_device_init: GPU name:   MTL0
+ggml_metal_device_init: recommendedMaxWorkingSetSize  = 26800.60 MB
+Available devices:
+  BLAS: Accelerate (0 MiB, 0 MiB free)
+  MTL0: Apple M1 Max (25559 MiB, 25558 MiB free)
+""",
+            [("MTL0", 25558, 25559, True)],
+        ),
+        (
+            # A build with two backends for one card; two cards of one kind are two.
+            """\
+Available devices:
+  CUDA0: NVIDIA GeForce RTX 3090 (24135 MiB, 23700 MiB free)
+  CUDA1: NVIDIA GeForce RTX 3090 (24135 MiB, 1200 MiB free)
+  Vulkan0: NVIDIA GeForce RTX 3090 (24576 MiB, 24000 MiB free)
+  Vulkan1: NVIDIA GeForce RTX 3090 (24576 MiB, 1500 MiB free)
+  SYCL0: Intel(R) Arc(TM) A770 Graphics (15473 MiB, 15000 MiB free)
+""",
+            [
+                ("CUDA0", 23700, 24135, False),
+                ("CUDA1", 1200, 24135, False),
+                ("SYCL0", 15000, 15473, False),
+            ],
+        ),
+    ],
+    ids=["CUDA", "ROCm", "Vulkan", "Metal", "several backends"],
+)
+def test_the_devices_of_every_backend_are_read_as_it_prints_them(
+    printed: str, devices: list[tuple[str, int, int, bool]]
+) -> None:
+    found = parse_devices(printed.replace("\n", "\r\n") if "ROCm" in printed else printed)
+    assert [
+        (each.name, each.memory.free // MIB, each.memory.total // MIB, each.shared)
+        for each in found
+    ] == devices
 
 
 def test_a_group_that_cannot_be_read_limits_nothing(tmp_path: Path) -> None:
