@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llamactl.errors import LlamactlError, StartFailed
+from llamactl.instances.admission import SITES, Amount, Site
 from llamactl.instances.commandline import Launch
 from llamactl.instances.modelfiles import ModelFiles, find_files
-from llamactl.instances.needs import need_of
+from llamactl.instances.needs import demand_of, need_of
 from llamactl.instances.options import Options
 from llamactl.instances.run import HOST, preset_path, program_of, words_of
 from llamactl.instances.shared import Shared
-from llamactl.models.fit import Machine, Need, judge
+from llamactl.models.fit import Machine, Need, Verdict, judge
 
 #: What stands for the port, which only the start reserves.
 PORT = "PORT"
@@ -22,13 +23,17 @@ PORT = "PORT"
 class Preview:
     """``words`` is the command line as a start would make it, with ``PORT`` for its port.
 
-    ``need`` is None where it cannot be told; ``obstacle`` is why a start would fail, if it would.
+    ``need`` is None where it cannot be told; ``site`` is where that lies now, None where nothing is
+    known, or where it does not fit: ``verdict`` tells them apart. ``obstacle`` is why a start would
+    fail, if it would.
     """
 
     words: tuple[str, ...]
     need: Need | None
     machine: Machine
-    obstacle: LlamactlError | None
+    obstacle: LlamactlError | None = None
+    site: Site | None = None
+    verdict: Verdict | None = None
 
 
 def make_preview(options: Options, name: str, shared: Shared) -> Preview:
@@ -42,7 +47,13 @@ def make_preview(options: Options, name: str, shared: Shared) -> Preview:
         words = _words(options, name, files, shared)
     except StartFailed as error:
         return Preview((), None, machine, error)
-    return Preview(words, need_of(options, files), machine, None)
+    need = need_of(options, files)
+    if need is None:
+        return Preview(words, None, machine)
+    demand = demand_of(need, options, machine)
+    free = Amount(*machine.usable())
+    site = next((each for each in SITES if demand.at(each, free) is not None), None)
+    return Preview(words, need, machine, None, site, judge(need, machine))
 
 
 def first_context(options: Options, contexts: Sequence[int], shared: Shared) -> int | None:

@@ -12,7 +12,7 @@ from llamactl.instances.options import Options
 from llamactl.instances.preview import Preview
 from llamactl.models.fit import Need
 from llamactl.web.config_shown import MASK, masked_words
-from llamactl.web.memory_view import machine_text, memory_view
+from llamactl.web.memory_view import machine_text
 from llamactl.web.texts import size_text
 
 _FLAG = re.compile("-{1,2}[A-Za-z]")
@@ -42,10 +42,9 @@ def preview_view(preview: Preview, options: Options) -> PreviewView:
     command = command_text(preview.words, options)
     if preview.need is None:
         return PreviewView(said=_unknown(options), machine=machine, command=command)
-    memory = memory_view(preview.need, preview.machine)
-    said = f"About {memory.total} in all."
-    parts = tuple(_parts(preview.need))
-    return PreviewView(said, memory.label, memory.tone, parts, machine, command)
+    said = f"About {size_text(preview.need.total)} in all."
+    label, tone = _judgement(preview, preview.need)
+    return PreviewView(said, label, tone, tuple(_parts(preview.need)), machine, command)
 
 
 def wrong_view(error: LlamactlError) -> PreviewView:
@@ -64,6 +63,19 @@ def command_text(words: Sequence[str], options: Options) -> str:
         else:
             line = f"{line} {shlex.quote(word)}" if line else shlex.quote(word)
     return "\n".join([*lines, line])
+
+
+def _judgement(preview: Preview, need: Need) -> tuple[str, str]:
+    verdict = preview.verdict
+    if verdict is None or (preview.site is not None and not need.whole) or verdict.fits is None:
+        return "not known", ""
+    if preview.site == "devices":
+        return "fits the GPU", "good"
+    if preview.site == "memory":
+        return "fits, partly on the GPU" if verdict.place == "gpu_and_ram" else "fits", "good"
+    if preview.site == "paged":
+        return "fits, but slow: it is read from disk again and again", "warn"
+    return ("not now", "warn") if verdict.when_idle else ("too large", "bad")
 
 
 def _parts(need: Need) -> list[tuple[str, str]]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llamactl.instances.flags import dashes
+
 
 def flags_of(text: str) -> dict[str, Any]:
     """Flag to value; one that is given again becomes a list, one without a value is true."""
@@ -26,15 +28,15 @@ def flags_of(text: str) -> dict[str, Any]:
 
 
 def flag_lines(flags: Mapping[str, Any]) -> Sequence[str]:
-    """The lines that ``flags_of`` reads back; names have underscores or dashes."""
+    """The lines that ``flags_of`` reads back; names have underscores, or dashes in front."""
     lines = []
     for flag, value in flags.items():
-        dashed = flag.replace("_", "-")
+        spelled = dashes(flag)
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, bool):
-                lines.append(f"--{dashed}" if each else f"--no-{dashed}")
+                lines.append(spelled if each else f"--no-{spelled.lstrip('-')}")
             else:
-                lines.append(f"--{dashed} {_quoted(value_text(each))}")
+                lines.append(f"{spelled} {_quoted(value_text(each))}")
     return lines
 
 
@@ -44,7 +46,7 @@ def value_text(value: object) -> str:
 
 
 def _flag(line: str) -> tuple[str, str | bool]:
-    match = re.fullmatch(r"-*([^\s=]+)(?:[\s=]+(.*))?", line.strip())
+    match = re.fullmatch(r"(-*[^\s=]+)(?:[\s=]+(.*))?", line.strip())
     if match is None:
         return "", True
     return match[1], _unquoted((match[2] or "").strip()) or True

@@ -57,6 +57,8 @@ def new() -> Response:
 def duplicate(name: str) -> Response:
     """Show the form of a new instance with the options of another."""
     options = services().supervisor.get(name).options.to_json()
+    # Two instances cannot both answer to one further name.
+    options = {**options, "aliases": []}
     values = instance_form.values_of(instance_starts.free_name(name), options)
     return _page(FormPage(f"Duplicate {name}", values, based_on=name))
 

@@ -35,10 +35,10 @@ class InstanceForm:
             field.label for field in self.more if field.value and field.kind != "check"
         )
 
-    def named(self) -> frozenset[str]:
-        """The names of all fields."""
+    def named(self) -> Sequence[str]:
+        """The names of all fields, in the order of the page."""
         fields = (*self.what, *self.size, *self.requests, *self.more)
-        return frozenset(field.name for field in fields)
+        return [field.name for field in fields]
 
     def each(self, change: Callable[[Field], Field]) -> InstanceForm:
         """The form with every field changed."""

@@ -80,7 +80,9 @@ def options_json(
     options = dict(before or {})
     backend: dict[str, Any] = {}
     kept = dict(options.get("environment") or {})
-    for name in form.named() - {"name"}:
+    for name in form.named():
+        if name == "name":
+            continue
         in_backend = name in IN_BACKEND or name == "extra_args"
         place = backend if in_backend else options
         value = _value(name, typed.get(name, "").strip(), kept)
