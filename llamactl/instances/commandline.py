@@ -6,15 +6,23 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Any
 
 from llamactl.errors import InvalidRequest
 from llamactl.instances.flags import RENAMED, RESERVED, Flag, lookup, nearest
 from llamactl.instances.options import Options
+from llamactl.instances.shellwords import split_words
 from llamactl.instances.values import Value, number_text
 
+#: Words before and after a command that mean nothing for what it runs: prompts, and how a shell is
+#: to go on.
+_BEFORE = frozenset({"$", "%", ">", "&", "env", "exec", "nohup", "time"})
+_AFTER = frozenset({"&", ";"})
+#: Flags that were switches once, and take a word today.
+_ONCE_SWITCHES = frozenset({"flash-attn", "log-colors"})
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NUMBER = re.compile(r"-[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -152,21 +160,30 @@ def read_flags(words: Sequence[str]) -> Iterator[Given]:
     while position < len(words):
         spelled = words[position]
         position += 1
-        if not spelled.startswith("-") or spelled in {"-", "--"}:
+        if not _is_flag(spelled) or spelled in {"-", "--"}:
             raise InvalidRequest(f"{spelled[:80]!r} belongs to no flag")
         found = lookup(spelled)
         if found is None:
             end = position
-            while end < len(words) and not words[end].startswith("-"):
+            while end < len(words) and not _is_flag(words[end]):
                 end += 1
             yield Given(spelled, None, False, tuple(words[position:end]))
         else:
             flag, negated = found
-            end = position + (0 if negated else flag.values)
+            count = 0 if negated else flag.values
+            if flag.name in _ONCE_SWITCHES and _is_flag(*words[position : position + 1]):
+                yield Given(spelled, flag, negated, ("on",))
+                continue
+            end = position + count
             if end > len(words):
                 raise InvalidRequest(f"{spelled} wants a value")
             yield Given(spelled, flag, negated, tuple(words[position:end]))
         position = end
+
+
+def _is_flag(word: str = "-") -> bool:
+    """Whether a word begins another flag, as the end of the line does; a number does not."""
+    return word.startswith("-") and not _NUMBER.fullmatch(word)
 
 
 def parse_command(command: str) -> dict[str, Any]:
@@ -193,18 +210,18 @@ def left_out(command: str) -> Mapping[str, str]:
 
 def _split(command: str) -> tuple[dict[str, str], list[str]]:
     """The variables in front of ``llama-server``, and the words after it."""
-    try:
-        words = shlex.split(command.replace("\\\n", " "), comments=True)
-    except ValueError as error:
-        raise InvalidRequest(f"The command cannot be read: {error}", field="command") from error
+    words = split_words(command)
     environment: dict[str, str] = {}
-    while words and (assignment := _ASSIGNMENT.fullmatch(words[0])):
-        environment[assignment[1]] = assignment[2]
+    while words and ((assignment := _ASSIGNMENT.fullmatch(words[0])) or words[0] in _BEFORE):
+        if assignment:
+            environment[assignment[1]] = assignment[2]
         words.pop(0)
-    if not words or PurePath(words[0]).name.removesuffix(".exe") not in {
-        "llama-server",
-        "llamactl-llama-server",
-    }:
+    while words and words[-1] in _AFTER:
+        words.pop()
+    program = PureWindowsPath(words[0]).name.lower().removesuffix(".exe") if words else ""
+    if program == "llama" and words[1:2] == ["serve"]:
+        program, words = "llama-server", words[1:]
+    if program not in {"llama-server", "llamactl-llama-server"}:
         raise InvalidRequest(
             "This is no llama-server command",
             hint="Paste a line that begins with llama-server, with its flags.",

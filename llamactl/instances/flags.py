@@ -46,6 +46,7 @@ DANGEROUS: frozenset[str] = frozenset(
         "media-path",
         "model-url",
         "mmproj-url",
+        "models-dir",
         "models-preset",
         "path",
         "rpc",

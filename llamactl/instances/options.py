@@ -100,11 +100,17 @@ class Options:
             backend_options=flags,
             extra_args=extra,
             aliases=_aliases(given.get("aliases")),
-            auto_restart=values.boolean(or_default("auto_restart"), "auto_restart"),
-            max_restarts=values.integer(or_default("max_restarts"), "max_restarts", low=0),
-            restart_delay=values.number(or_default("restart_delay"), "restart_delay", low=0),
-            on_demand_start=values.boolean(or_default("on_demand_start"), "on_demand_start"),
-            idle_timeout=values.number(or_default("idle_timeout"), "idle_timeout", low=0),
+            auto_restart=values.truth(or_default("auto_restart"), "auto_restart"),
+            max_restarts=values.integer(
+                or_default("max_restarts"), "max_restarts", low=0, strict=True
+            ),
+            restart_delay=values.number(
+                or_default("restart_delay"), "restart_delay", low=0, strict=True
+            ),
+            on_demand_start=values.truth(or_default("on_demand_start"), "on_demand_start"),
+            idle_timeout=values.number(
+                or_default("idle_timeout"), "idle_timeout", low=0, strict=True
+            ),
             environment=_environment(given.get("environment")),
             command_override=optional("command_override"),
             group=optional("group"),

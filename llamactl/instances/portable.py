@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llamactl.errors import InvalidRequest
+from llamactl.instances.masking import MASK
 
-#: What pages show in the place of a value.
-MASK = "***"
 #: What tells options from an object whose keys are names.
 _OPTIONS = frozenset({"backend_type", "backend_options"})
 

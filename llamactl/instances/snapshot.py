@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from llamactl.errors import LlamactlError
 from llamactl.instances.figures import NO_FIGURES, Figures
+from llamactl.instances.masking import masked
 from llamactl.instances.options import Options, OptionsJson
 from llamactl.instances.states import Status
 
@@ -67,13 +68,18 @@ def sentences(message: str, hint: str) -> str:
 
 
 def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> InstanceJson:
-    """The JSON form of an instance; ``figures`` are what ``Supervisor.figures`` tells of it."""
+    """The JSON form of an instance; ``figures`` are what ``Supervisor.figures`` tells of it.
+
+    Variables that look like secrets are masked.
+    """
+    options = snapshot.options.to_json()
+    options["environment"] = masked(options["environment"])
     return {
         "id": snapshot.id,
         "name": snapshot.name,
         "status": snapshot.status,
         "created": int(snapshot.created),
-        "options": snapshot.options.to_json(),
+        "options": options,
         "port": snapshot.port,
         "pid": snapshot.pid,
         "health": snapshot.health,

@@ -21,6 +21,8 @@ from llamactl.instances.commandline import missing_flags
 from llamactl.instances.figures import Figures, figures_of
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
+from llamactl.instances.logfiles import Cut
+from llamactl.instances.masking import unmasked
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
@@ -161,14 +163,19 @@ class Supervisor:
         ``UnsupportedFlag`` for a flag that the installed llama-server does not have.
         """
         self._check_flags(options)
-        instance = self._registry.create(name, options)
+        instance = self._registry.create(name, unmasked(options, None))
         with self._shared.lock:
             return instance.snapshot()
 
     def update(self, name: str, options: Options) -> InstanceSnapshot:
-        """Replace its options; one that runs is restarted with them. ``UnsupportedFlag``."""
+        """Replace its options; one that runs is restarted with them. ``UnsupportedFlag``.
+
+        A variable whose value is masked keeps the value that it has.
+        """
         self._check_flags(options)
-        instance = self._registry.update(name, options)
+        with self._shared.lock:
+            before = self._registry.find(name).options
+        instance = self._registry.update(name, unmasked(options, before))
         with self._shared.lock:
             return instance.snapshot()
 
@@ -215,10 +222,17 @@ class Supervisor:
         """The last ``lines`` lines that it wrote, or all that are at hand."""
         return self._found(name).log.tail(lines)
 
-    def follow_logs(self, name: str) -> Iterator[bytes]:
-        """What it writes from now on; ``b""`` every few seconds without any. Ends with it."""
+    def whole_log(self, name: str) -> Cut:
+        """All that is kept of what it wrote, whatever its size; whoever asks closes it."""
+        return self._found(name).log.whole()
+
+    def follow_logs(self, name: str, lines: int | None = 0) -> Iterator[bytes]:
+        """The last ``lines`` lines, all at hand for None, and what it writes after them.
+
+        ``b""`` every few seconds without any. Ends with the instance and with the server.
+        """
         instance = self._found(name)
-        return instance.log.follow(lambda: instance.deleted or self._shared.stopping)
+        return instance.log.follow(lambda: instance.deleted or self._shared.stopping, lines)
 
     def resolve_name(self, model: str) -> InstanceSnapshot | None:
         """The instance of that name, else the one with that alias."""

@@ -20,6 +20,7 @@ Value: TypeAlias = Scalar | tuple[str, ...]
 LONGEST_TEXT = 100_000
 _ON_OFF = {"true": True, "on": True, "yes": True, "1": True}
 _ON_OFF |= {"false": False, "off": False, "no": False, "0": False}
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?")
 _WORD_OR_NUMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*|-?[0-9]+")
 
 
@@ -35,13 +36,23 @@ def text(raw: Any, field: str, *, longest: int = LONGEST_TEXT) -> str:
 
 
 def argument(raw: Any, field: str) -> str:
-    """A string that stands as one word on a command line and can't pass for a flag."""
+    """A string that stands as one word on a command line and can't pass for a flag.
+
+    A negative number can't: llama-server has no flag that is a number.
+    """
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
         return number_text(raw)
     value = text(raw, field)
-    if value.startswith("-"):
+    if value.startswith("-") and not _NEGATIVE.fullmatch(value):
         raise InvalidRequest(f"{field} begins with '-', and could be taken for a flag", field=field)
     return value
+
+
+def truth(raw: Any, field: str) -> bool:
+    """true or false, as JSON has them."""
+    if not isinstance(raw, bool):
+        raise InvalidRequest(f"{field} must be true or false, not {_kind(raw)}", field=field)
+    return raw
 
 
 def boolean(raw: Any, field: str) -> bool:
@@ -52,9 +63,9 @@ def boolean(raw: Any, field: str) -> bool:
     return value
 
 
-def integer(raw: Any, field: str, *, low: int | None = None) -> int:
-    """A whole number, as JSON has it or in text."""
-    value = number(raw, field)
+def integer(raw: Any, field: str, *, low: int | None = None, strict: bool = False) -> int:
+    """A whole number, as JSON has it, or in text unless that is to be ``strict``."""
+    value = number(raw, field, strict=strict)
     if value != int(value):
         raise InvalidRequest(f"{field} must be a whole number", field=field)
     if low is not None and value < low:
@@ -62,10 +73,10 @@ def integer(raw: Any, field: str, *, low: int | None = None) -> int:
     return int(value)
 
 
-def number(raw: Any, field: str, *, low: float | None = None) -> float:
-    """A finite number, as JSON has it or in text."""
+def number(raw: Any, field: str, *, low: float | None = None, strict: bool = False) -> float:
+    """A finite number, as JSON has it, or in text unless that is to be ``strict``."""
     value = raw
-    if isinstance(raw, str):
+    if isinstance(raw, str) and not strict:
         try:
             value = int(raw) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", raw) else float(raw)
         except ValueError:
@@ -111,11 +122,18 @@ def flag_value(flag: Flag, raw: Any, field: str) -> Value:
         return _word(raw, field)
     if flag.is_list or flag.kind == "pair":
         items = raw if isinstance(raw, (list, tuple)) else [raw]
+        if flag.kind == "commas":
+            items = [part for item in items for part in _parts(item)]
         values = tuple(argument(item, field) for item in items)
         if flag.kind == "pair" and len(values) != 2:
             raise InvalidRequest(f"{field} must be a list of two values", field=field)
         return values
     return argument(raw, field)
+
+
+def _parts(item: Any) -> list[Any]:
+    """The values that one with commas in it stands for."""
+    return [part for part in item.split(",") if part] or [item] if isinstance(item, str) else [item]
 
 
 def number_text(value: float) -> str:

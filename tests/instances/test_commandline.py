@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llamactl.config import Config
 from llamactl.errors import InvalidRequest
@@ -14,7 +16,7 @@ from llamactl.instances.commandline import (
     parse_command,
     shown,
 )
-from llamactl.instances.flags import FLAGS, lookup
+from llamactl.instances.flags import FLAGS, RESERVED, lookup
 from llamactl.instances.options import Options
 
 LAUNCH = Launch("127.0.0.1", 8123)
@@ -125,6 +127,117 @@ def test_what_is_no_llama_server_command_is_refused(command: str, complaint: str
     with pytest.raises(InvalidRequest) as caught:
         parse_command(command)
     assert any(part in caught.value.message for part in complaint.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("-hf org/name:Q4_K_M -c 0", {"hf_repo": "org/name:Q4_K_M", "ctx_size": "0"}),
+        ("\\\n  -m a.gguf \\\r\n -np 2", {"model": "a.gguf", "parallel": "2"}),
+        ("# the server\n  -m a.gguf # its model\n  # -c 1\n", {"model": "a.gguf"}),
+        ("-m model#1.gguf", {"model": "model#1.gguf"}),
+        ("-m 'it'\"'\"'s.gguf'", {"model": "it's.gguf"}),
+        ("-m 'two \\\nlines.gguf'", {"model": "two \\\nlines.gguf"}),
+        ("-j '{\"a\": 1}'", {"json_schema": '{"a": 1}'}),
+        ('-m "a \\"b\\" c.gguf"', {"model": 'a "b" c.gguf'}),
+        (r"-m my\ model.gguf", {"model": "my model.gguf"}),
+        ("-m C:\\models\\a.gguf ^\n -c 9", {"model": "C:\\models\\a.gguf", "ctx_size": "9"}),
+        (
+            '-m "C:\\My Models\\a.gguf" `\n -c 9',
+            {"model": "C:\\My Models\\a.gguf", "ctx_size": "9"},
+        ),
+        ("-fa -m a.gguf", {"flash_attn": "on", "model": "a.gguf"}),
+        ("-m a.gguf -fa", {"flash_attn": "on", "model": "a.gguf"}),
+        ("-fa auto --predict -2", {"flash_attn": "auto", "predict": "-2"}),
+        ("--bias -0.5 --odd", {"extra_args": {"--bias": "-0.5", "--odd": True}}),
+        ("--no-mmap --mlock -nkvo", {"mmap": False, "mlock": True, "kv_offload": False}),
+    ],
+)
+def test_a_line_is_read_as_a_shell_would(
+    config: Config, flags: str, expected: dict[str, Any]
+) -> None:
+    parsed = parse_command(f"llama-server {flags}")
+    assert parsed["backend_options"] == expected
+    Options.from_json(parsed, config)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "$ ./build/bin/llama-server",
+        ".\\Llama-Server.EXE",
+        "& 'C:\\Program Files\\llama\\llama-server.exe'",
+        "llama serve",
+        "nohup llama-server",
+    ],
+)
+def test_the_program_may_be_called_in_many_ways(program: str) -> None:
+    assert parse_command(f"{program} -m a.gguf &")["backend_options"] == {"model": "a.gguf"}
+
+
+def test_variables_in_front_become_the_environment() -> None:
+    parsed = parse_command("env CUDA_VISIBLE_DEVICES=1 A='b c' nohup llama-server -m a.gguf")
+    assert parsed["environment"] == {"CUDA_VISIBLE_DEVICES": "1", "A": "b c"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "llama-server -m a.gguf --tools all",
+        "llama-server -m a.gguf --models-dir /",
+        "LLAMA_ARG_TOOLS=all llama-server -m a.gguf",
+        "LD_PRELOAD=/tmp/x.so llama-server -m a.gguf",
+        "llama-server -m a.gguf --chat-template-file /etc/passwd",
+    ],
+)
+def test_a_pasted_line_is_no_way_around_the_switches(config: Config, command: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"reach|must end in|can change") as caught:
+        Options.from_json(parse_command(command), config)
+    assert "security.allow_dangerous" in caught.value.hint
+
+
+_text = st.text(st.characters(codec="utf-8", exclude_characters="\0,"), min_size=1, max_size=20)
+_plain = _text.filter(lambda text: not text.startswith("-") and text.strip() != "")
+_file = _plain.map(lambda text: f"/{text}.gguf")
+_kinds: dict[str, st.SearchStrategy[Any]] = {
+    "switch": st.just(True),
+    "toggle": st.booleans(),
+    "int": st.integers(-(2**31), 2**31),
+    "float": st.floats(-1e6, 1e6),
+    "text": _plain,
+    "path": _file,
+    "words": st.one_of(st.integers(-5, 99), st.sampled_from(["auto", "all", "on", "off"])),
+    "commas": st.lists(_plain, min_size=1, max_size=3),
+    "many": st.lists(_plain, min_size=1, max_size=3),
+    "paths": st.lists(_file, min_size=1, max_size=3),
+    "pair": st.tuples(st.integers(0, 99), st.integers(0, 99)).map(list),
+}
+_chosen = st.lists(
+    st.sampled_from([flag for flag in FLAGS if flag.name not in RESERVED]).flatmap(
+        lambda flag: st.tuples(st.just(flag.key), _kinds[flag.kind])
+    ),
+    max_size=6,
+).map(dict)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # nothing changes it
+@given(
+    chosen=_chosen,
+    extra=st.dictionaries(st.from_regex("--zz-[a-z]{1,8}", fullmatch=True), _plain),
+)
+def test_options_come_back_from_the_line_that_they_make(
+    config: Config, chosen: dict[str, Any], extra: dict[str, str]
+) -> None:
+    given_options = Options.parse(
+        {"backend_options": {"model": "/m.gguf", "alias": ["x"], **chosen, "extra_args": extra}},
+        config,
+    )
+    line = shown(["llama-server", *arguments(given_options, "one", LAUNCH, str)])
+    again = Options.parse(parse_command(line), config)
+    assert (again.backend_options, again.extra_args) == (
+        given_options.backend_options,
+        given_options.extra_args,
+    )
 
 
 def test_a_command_line_is_shown_as_one_can_paste_it() -> None:
