@@ -8,12 +8,14 @@ import struct
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gguf
 import pytest
 
-from llamactl.models.gguf import GGUFHeader, NotGGUF, read_header, read_model
+from llamactl.models.fit import Load, estimate
+from llamactl.models.gguf import GGUFHeader, NotGGUF, read_dimensions, read_header, read_model
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
 from tests.fakes.gguf_files import CHAT_TEMPLATE, HEADS, LAYERS, tiny_gguf
 
@@ -215,3 +217,44 @@ def test_no_damage_of_a_real_file_does_harm(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert peak < 16 * 1024 * 1024
     assert slowest < 5  # a damaged length that is believed would take minutes
+
+
+@pytest.fixture(scope="module")
+def real_header(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A real model's file up to the middle of its tensors' names."""
+    [real] = tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+    content = real.read_bytes()
+    return content[: content.index(b"blk.1.") + 200]
+
+
+def offsets(content: bytes) -> list[int]:
+    """Each of the first bytes, where every field is, and many of the rest."""
+    return [*range(400), *range(400, len(content), 23)]
+
+
+def test_a_file_that_is_cut_at_any_byte_is_no_gguf(
+    real_header: bytes, read: Callable[[bytes], GGUFHeader]
+) -> None:
+    for end in offsets(real_header):
+        with pytest.raises(NotGGUF):
+            read(real_header[:end])
+
+
+def test_no_flipped_bit_breaks_the_reckoning_of_memory(tmp_path: Path, real_header: bytes) -> None:
+    whole = real_header + bytes(4096)
+    path = tmp_path / "flipped.gguf"
+    readable = 0
+    for at in offsets(real_header):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        beginning = partial(read_dimensions, "m.gguf", bytes(damaged))
+        for tell in (lambda: read_header(path).dimensions, beginning):
+            try:
+                dimensions = tell()
+            except NotGGUF:
+                continue
+            readable += 1
+            for context in (0, 8192, 2**31 - 256):
+                assert estimate(dimensions, len(whole), Load(context)).total >= len(whole)
+    assert readable > 0
