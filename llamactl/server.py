@@ -136,6 +136,7 @@ class _Hooks:
     def when_ready(self, server: Any) -> None:
         host, port = server.LISTENERS[0].sock.getsockname()[:2]
         self.lock.write_note(pid=os.getpid(), url=self._url(host, port))
+        _tell_workers_of_a_second_signal(server)
 
     def nworkers_changed(self, server: Any, new: int, _old: int | None) -> None:
         if new > 1:
@@ -154,6 +155,7 @@ class _Hooks:
             log.error("%s", error.details)
             sys.exit(3)  # gunicorn's word for "do not start another worker"
         _stop_on_signals(worker, runtime)
+        _start_request_threads(worker, self.config.server.threads)
         if self.lifeline is not None:
             threading.Thread(
                 target=_end_with_the_master,
@@ -226,6 +228,35 @@ def _check_addresses(settings: Any) -> None:
             ) from error
 
 
+def _start_request_threads(worker: Any, count: int) -> None:
+    """Start all of gunicorn's request threads, before any request comes.
+
+    Else each is started by the request that needs it, and while a hundred streams begin at once,
+    whoever asks only for a page waits for all of these starts.
+    """
+    together = threading.Barrier(count)
+    try:
+        for _ in range(count):
+            worker.tpool.submit(together.wait)
+    except RuntimeError as error:
+        together.abort()
+        log.warning("not all of the %d threads of server.threads can be had: %s", count, error)
+
+
+def _tell_workers_of_a_second_signal(server: Any) -> None:
+    """Have the master pass a second signal on, which gunicorn does not look at while it stops."""
+
+    def tell(number: int, frame: FrameType | None, seen: list[int] = []) -> None:  # noqa: B006  # it is the memory
+        if seen:
+            server.kill_workers(signal.SIGQUIT)
+        else:
+            server.signal(number, frame)
+        seen.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, tell)
+
+
 def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
     """Stop everything on the first signal, without grace on the second."""
 
@@ -234,9 +265,13 @@ def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
         seen.append(_signal)
         worker.alive = False
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number in (signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, stop)
         signal.siginterrupt(number, False)
+    # A terminal sends it to the master too, which passes it on: it would count twice. Not SIG_IGN,
+    # which the instances would inherit.
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    signal.siginterrupt(signal.SIGINT, False)
 
 
 def _end_with_the_master(lifeline: int, worker: Any, runtime: Runtime) -> None:

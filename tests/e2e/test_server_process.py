@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pty
 import random
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from llamactl.runtime import STREAM_GRACE
 from tests.e2e.conftest import Make
 from tests.e2e.processes import PATIENCE, LlamactlProcess, fake_hub, marked, wait_for
 from tests.fakes.gguf_files import tiny_gguf
+from tests.fakes.llama import FakeLlama
 from tests.requirements import require_module
 
 GUNICORN = (sys.executable, "-m", "gunicorn", "-c", "python:llamactl.gunicorn_conf")
@@ -143,6 +146,46 @@ def test_sigterm_stops_instances_and_leaves_no_process(make_server: Make) -> Non
     assert server.stop() == 0
     assert server.processes() == set()
     assert not Path(f"/proc/{instance}").exists()
+
+
+@pytest.mark.parametrize("way", ["SIGTERM to the master", "Ctrl-C in a terminal"])
+def test_a_stop_leaves_streams_their_grace_and_a_second_signal_takes_it(
+    make_server: Make, tmp_path: Path, way: str
+) -> None:
+    llama = FakeLlama(tmp_path)
+    server = make_server(llama.settings).start()
+    body = {"backend_type": "llama_cpp", "backend_options": {"model": str(llama.model)}}
+    assert server.api("POST", "/instances/chat", json=body).status_code == 201
+    asked = {"model": "chat", "stream": True, "fake": {"tokens": 10_000, "gap": 0.05}}
+    ask = functools.partial(
+        requests.post,
+        f"{server.url}/v1/chat/completions",
+        headers=server.headers,
+        timeout=PATIENCE,
+    )
+
+    def signal_once() -> None:
+        if way.startswith("SIGTERM"):
+            server.process.terminate()
+        else:
+            os.killpg(server.master, signal.SIGINT)
+
+    with ask(json=asked, stream=True) as stream:
+        lines = stream.iter_lines()
+        assert b"choices" in next(lines)
+        signal_once()
+        # Two seconds of events: whoever ends the stream at once has ended it by then.
+        for _ in range(80):
+            assert b"error" not in next(lines)
+        signal_once()
+        # What is left of the grace is longer than this.
+        server.process.wait(STREAM_GRACE / 2)
+    assert server.processes() == set()
+
+
+def test_all_request_threads_are_there_before_the_first_request(make_server: Make) -> None:
+    server = make_server({"server.threads": 100}).start()
+    assert len(list(Path(f"/proc/{server.worker}/task").iterdir())) >= 100
 
 
 @pytest.mark.parametrize("victims", ["master", "worker", "both"])
