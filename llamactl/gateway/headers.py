@@ -101,19 +101,19 @@ def value_of(headers: Iterable[tuple[str, str]], name: str) -> str:
 def _passing(
     headers: Iterable[tuple[str, str]], denied: frozenset[str] | set[str], prefixes: tuple[str, ...]
 ) -> Headers:
-    pairs = list(headers)
+    pairs = [(key.lower(), key, value) for key, value in headers]
     named = {
         token.strip().lower()
-        for key, value in pairs
-        if key.lower() == "connection"
+        for name, _, value in pairs
+        if name == "connection"
         for token in value.split(",")
     }
     return [
         (key, value)
-        for key, value in pairs
-        if key.lower() not in denied
-        and key.lower() not in named
-        and not key.lower().startswith(prefixes)
+        for name, key, value in pairs
+        if name not in denied
+        and name not in named
+        and not name.startswith(prefixes)
         and "\r" not in value
         and "\n" not in value
     ]

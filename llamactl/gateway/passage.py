@@ -7,7 +7,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class Call:
     instance: InstanceSnapshot
     method: str
     target: str
-    headers: Sequence[tuple[str, str]]
+    headers: Iterable[tuple[str, str]]
     body: bytes
     wakes: bool = True
     intact: bool = False

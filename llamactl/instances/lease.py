@@ -88,6 +88,8 @@ class Leases:
         """A lease as soon as the instance runs; see ``Supervisor.lease`` for what is raised."""
         deadline = time.monotonic() + timeout
         with self._shared.lock:
+            if (lease := self._granted(instance)) is not None:
+                return lease
             instance.waiters += 1
             stops = instance.stops
         asked = weighed = False

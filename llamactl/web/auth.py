@@ -27,7 +27,7 @@ HOW = "Send Authorization: Bearer KEY, or X-API-Key: KEY."
 
 def presented_key() -> str | None:
     """The key that the request's headers carry, if any; a key in the query is refused."""
-    for name in QUERY_NAMES:
+    for name in QUERY_NAMES if request.query_string else ():
         if name in request.args:
             raise InvalidRequest(
                 "A key in the address ends up in logs and histories and is not accepted",

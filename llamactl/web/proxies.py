@@ -6,6 +6,7 @@ send those. They count when they come from ``server.trusted_proxies``, and are r
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ class FrontDoor:
             ipaddress.ip_network(name, strict=False) for name in server.trusted_proxies
         ]
         self._prefix = server.url_prefix
+        # A proxy is the peer of all its requests.
+        self._is_trusted = functools.lru_cache(maxsize=64)(self._names_trusted)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self._move_prefix(environ)
@@ -48,7 +51,7 @@ class FrontDoor:
             environ.pop(name, None)
         return self._app(environ, start_response)
 
-    def _is_trusted(self, address: str) -> bool:
+    def _names_trusted(self, address: str) -> bool:
         try:
             peer = ipaddress.ip_address(address)
         except ValueError:

@@ -8,6 +8,7 @@ script (the content policy allows neither).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 
@@ -35,6 +36,7 @@ HEADERS = {
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Here a key in a header decides, and no cookie counts: another site's page has no such key.
 KEYED_PREFIXES = ("/api", "/v1", "/llama-cpp")
+_BELOW_KEYED = tuple(prefix + "/" for prefix in KEYED_PREFIXES)
 LARGEST_FORM = 1 << 20
 A_YEAR = 365 * 86400
 
@@ -117,7 +119,9 @@ def harden(response: Response) -> Response:
 
 def allow_origin(response: Response) -> Response:
     """Let the pages of ``server.allowed_origins``, and of nobody else, read ``/v1``."""
-    if _within("/v1") and services().config.server.allowed_origins:
+    if not services().config.server.allowed_origins:
+        return response
+    if _within("/v1"):
         response.vary.add("Origin")
     origin = _allowed_origin()
     if origin:
@@ -128,14 +132,15 @@ def allow_origin(response: Response) -> Response:
 
 
 def _is_ours(name: str) -> bool:
-    server = services().config.server
     if name.startswith("["):
         return _is_address(name[1:-1])
-    known = {"localhost", server.host.lower()}
-    known.update(allowed.lower() for allowed in server.allowed_hosts)
-    return name in known or _is_address(name)
+    if name == "localhost" or _is_address(name):
+        return True
+    server = services().config.server
+    return name in {each.lower() for each in (server.host, *server.allowed_hosts)}
 
 
+@functools.lru_cache(maxsize=64)
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -162,7 +167,8 @@ def _allowed_origin() -> str | None:
 
 def is_keyed() -> bool:
     """Whether a key in a header decides at this request's address, and no cookie."""
-    return any(_within(prefix) for prefix in KEYED_PREFIXES)
+    path = request.path
+    return path in KEYED_PREFIXES or path.startswith(_BELOW_KEYED)
 
 
 def _within(prefix: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
@@ -66,9 +66,9 @@ def model_body() -> Body:
     return services().gateway.read_body(raw_body(), request.content_type or "")
 
 
-def headers() -> list[tuple[str, str]]:
-    """The request's headers in the order of the server."""
-    return list(request.headers.items())
+def headers() -> Iterable[tuple[str, str]]:
+    """The request's headers in the order of the server, read when they are needed."""
+    return request.headers
 
 
 def _streamed(passage: Passage, answer: Answer) -> Response:
