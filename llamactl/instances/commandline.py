@@ -193,7 +193,7 @@ def parse_command(command: str) -> dict[str, Any]:
     (address, port, keys) is left out. Raises ``InvalidRequest`` for anything else than one command.
     """
     environment, words = _split(command)
-    flags = _options_of(words)
+    flags = flags_of_words(words)
     options: dict[str, Any] = {"backend_type": "llama_cpp", "backend_options": flags}
     return {**options, "environment": environment} if environment else options
 
@@ -230,7 +230,8 @@ def _split(command: str) -> tuple[dict[str, str], list[str]]:
     return environment, words[1:]
 
 
-def _options_of(words: Sequence[str]) -> dict[str, Any]:
+def flags_of_words(words: Sequence[str]) -> dict[str, Any]:
+    """The ``backend_options`` of a command line's words after the program."""
     options: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for given in read_flags(words):

@@ -26,6 +26,7 @@ from llamactl.instances.run import HOST
 from llamactl.instances.shared import Shared
 from llamactl.instances.snapshot import InstanceSnapshot, sentences
 from llamactl.instances.states import AT_REST, Event, Life, Status, backoff
+from llamactl.instances.usage import User
 from llamactl.secret import Secret
 
 
@@ -274,6 +275,11 @@ class Instance:
             return None
         probe = Probe(HOST, life.port, key)
         return Source(self.name, life.pid, probe, self.meter, busy=self.in_flight > 0)
+
+    def user(self) -> User:
+        """What it uses, and how that is asked of a router."""
+        source = self.source() if self.options.is_router else None
+        return User(self.name, self.options, self.files, source.probe if source else None)
 
     def snapshot(self) -> InstanceSnapshot:
         life = self.life

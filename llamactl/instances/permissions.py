@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llamactl.config import SecurityConfig
 from llamactl.errors import InvalidRequest
 from llamactl.instances.flags import DANGEROUS, RESERVED, lookup
+from llamactl.instances.preset import preset_lines
 
 if TYPE_CHECKING:
     from llamactl.instances.options import Options
@@ -42,8 +43,6 @@ SHOWN_FILES = {
     "grammar-file": (".gbnf",),
     "json-schema-file": (".json",),
 }
-
-_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def check_permitted(options: Options, security: SecurityConfig) -> None:
@@ -101,11 +100,10 @@ def _check_variable(name: str, security: SecurityConfig) -> None:
 
 def _check_preset(preset: str, security: SecurityConfig) -> None:
     """A preset's keys are flags under three kinds of names; each is held to the same rules."""
-    for number, line in enumerate(_LINE_END.split(preset), start=1):
-        key, _, value = (part.strip() for part in line.partition("="))
-        if not key or key[0] in "#;[" or "=" not in line:
+    for line in preset_lines(preset):
+        if line.section is not None:
             continue
-        where = f"preset_ini line {number}"
+        key, where = line.key, f"preset_ini line {line.number}"
         found = lookup(key)
         name = found[0].name if found else key.lstrip("-").replace("_", "-").lower()
         if name in RESERVED and name != "version":  # the preset's own, of its format
@@ -119,6 +117,4 @@ def _check_preset(preset: str, security: SecurityConfig) -> None:
                 "configuration.",
                 field="preset_ini",
             )
-        # llama.cpp takes what follows these for a comment, blanks before it or not.
-        path = re.split("[;#]", value, maxsplit=1)[0].strip()
-        _check_shown_file(name, path, where, "preset_ini", security)
+        _check_shown_file(name, line.value, where, "preset_ini", security)

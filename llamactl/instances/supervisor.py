@@ -260,11 +260,12 @@ class Supervisor:
         return self._leases.take(instance, seconds, cancelled)
 
     def users_of(self, paths: Sequence[Path]) -> list[str]:
-        """The names of instances, neither stopped nor failed, that use one of these files."""
+        """The names of instances, neither stopped nor failed, that use one of these files.
+
+        A router that runs is asked what it has loaded, which takes two seconds at most.
+        """
         with self._shared.lock:
-            alive = [
-                (each.name, each.options, each.files) for each in self._registry if not each.at_rest
-            ]
+            alive = [each.user() for each in self._registry if not each.at_rest]
         return users_of(paths, alive, self._shared.resolve_model)
 
     def plan(self, name: str) -> StartPlan:

@@ -23,7 +23,7 @@ command line or, as one shell-like string, in the variable ``FAKE_LLAMA``:
     --fake-slots HOW          /slots is "missing" (501), "silent" (no answer), or what stands here
     --fake-health-hang        health never answers; a file "hang" beside the record does the same
     --fake-foreign            no key is asked for, as another's server would
-    --fake-models A,B         router mode: the models that /models lists
+    --fake-models A,B --fake-loaded B   router mode: the models that /models lists
 
 A request can change the answer's shape for itself: ``{"fake": {"tokens": 3, "gap": 0.1, "prefill":
 1, "pings": 0.2, "die_mid": 2, "status": 500, "raw": "bytes to send as they are"}}``. ``GET
@@ -164,7 +164,13 @@ class FakeServer(http.server.ThreadingHTTPServer):
         if not self.behaviour.has("models"):
             return [{"id": self.model, "object": "model", "created": 1, "owned_by": "llamacpp"}]
         names = self.behaviour.text("models").split(",")
-        return [{"id": name, "object": "model", "status": {"value": "unloaded"}} for name in names]
+        loaded = self.behaviour.text("loaded").split(",")
+
+        def status(name: str) -> dict[str, Any]:
+            args = ["llama-server", "--port", "0", "--hf-repo", name]
+            return {"value": "loaded" if name in loaded else "unloaded", "args": args}
+
+        return [{"id": name, "object": "model", "status": status(name)} for name in names]
 
     def slots(self) -> list[dict[str, Any]]:
         """Two slots, as the server of today tells of them."""

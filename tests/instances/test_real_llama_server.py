@@ -16,6 +16,7 @@ import pytest
 
 from llamactl.errors import StartFailed, UnsupportedFlag
 from llamactl.instances import processes
+from llamactl.instances.modelfiles import ResolvedModel
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
@@ -147,6 +148,22 @@ def test_a_router_offers_loads_and_ends_what_was_downloaded(real: Stage, cached:
     assert len(children) == 2
     real.supervisor.stop_instance("one", wait=PATIENCE)
     assert all(processes.start_ticks(pid) is None for pid in children)
+
+
+def test_of_a_router_the_models_that_it_has_loaded_are_in_use(
+    real: Stage, cached: str, model: Path
+) -> None:
+    repo = real.config.llama_cpp.hub_dir / "models--org--tiny-GGUF"
+    (path,) = repo.glob("snapshots/*/*.gguf")
+    (blob,) = repo.glob("blobs/*")
+    real.models[cached] = ResolvedModel(path)
+    real.run(backend_options={"ctx_size": 512})
+    assert real.supervisor.users_of([blob]) == []
+    ask(real, "POST", "/models/load", {"model": cached})
+    eventually(lambda: real.supervisor.users_of([blob]) == ["one"], "in use")
+    assert real.supervisor.users_of([model]) == []
+    ask(real, "POST", "/models/unload", {"model": cached})
+    eventually(lambda: real.supervisor.users_of([blob]) == [], "free again")
 
 
 def test_a_router_that_is_killed_leaves_no_child(real: Stage, cached: str) -> None:
