@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -15,55 +13,20 @@ import openai
 import pytest
 
 from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
-from tests.fakes.gguf_files import tiny_gguf
-from tests.requirements import require, require_module
+from tests.e2e.real_llama import KINDS, busy_slots, create, openai_client, serving
 
 PROMPT: Any = [{"role": "user", "content": "Say something."}]
 
 
-@pytest.fixture(scope="module", params=["embedded", "llama-server"])
+@pytest.fixture(scope="module", params=KINDS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LlamactlProcess]:
     """A server with two instances on one tiny model: one that chats, one that embeds."""
-    settings: dict[str, object] = {}
-    if request.param == "embedded":
-        require_module("xllamacpp")
-    else:
-        settings["backends.llama-cpp.command"] = require("llama-server")
-    folder = tmp_path_factory.mktemp("openai")
-    (model,) = tiny_gguf(folder / "tiny.gguf")
-    running = LlamactlProcess(folder / "server", settings)
-    try:
-        running.start()
-        _create(running, "chat", model, aliases=["acme/tiny:latest"], parallel=2)
-        _create(running, "embed", model, embeddings=True, pooling="mean")
+    with serving(request.param, tmp_path_factory.mktemp("openai")) as running:
+        create(running, "chat", aliases=["acme/tiny:latest"], parallel=2)
+        create(running, "embed", embeddings=True, pooling="mean")
         yield running
-        assert running.stop() == 0
-        assert running.processes() == set()
-    finally:
-        running.kill_everything()
-
-
-def _create(
-    server: LlamactlProcess,
-    name: str,
-    model: Path,
-    aliases: list[str] | None = None,
-    **more: object,
-) -> None:
-    options = {"model": str(model), "ctx_size": 16384, **more}
-    body = {"backend_type": "llama_cpp", "backend_options": options, "aliases": aliases or []}
-    answer = server.api("POST", f"/instances/{name}", json=body)
-    assert answer.status_code == 201, answer.text
-
-
-@contextlib.contextmanager
-def client(server: LlamactlProcess, key: str | None = None) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key=key or server.key, timeout=PATIENCE, max_retries=0
-    ) as made:
-        yield made
 
 
 def make_key(server: LlamactlProcess, **fields: object) -> tuple[int, str]:
@@ -72,18 +35,12 @@ def make_key(server: LlamactlProcess, **fields: object) -> tuple[int, str]:
     return answer.json()["id"], answer.json()["key"]
 
 
-def busy_slots(server: LlamactlProcess) -> int:
-    """How many slots of the instance that chats are generating, by its own word."""
-    slots = server.api("GET", "/instances/chat/proxy/slots").json()
-    return sum(bool(slot["is_processing"]) for slot in slots)
-
-
 def in_flight(server: LlamactlProcess) -> int:
     return int(server.api("GET", "/instances/chat").json()["in_flight"])
 
 
 def test_a_stopped_instance_answers_a_streamed_chat(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         with api.chat.completions.create(
             model="chat", messages=PROMPT, max_tokens=12, stream=True
         ) as stream:
@@ -94,7 +51,7 @@ def test_a_stopped_instance_answers_a_streamed_chat(server: LlamactlProcess) -> 
 
 
 def test_a_chat_tells_its_usage(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         whole = api.chat.completions.create(model="acme/tiny:latest", messages=PROMPT, max_tokens=5)
     assert whole.choices[0].message.content
     assert whole.usage is not None
@@ -102,7 +59,7 @@ def test_a_chat_tells_its_usage(server: LlamactlProcess) -> None:
 
 
 def test_completions_stream_and_stop(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         assert api.completions.create(model="chat", prompt="Once", max_tokens=5).choices[0].text
         with api.completions.create(
             model="chat", prompt="Once", max_tokens=5, stream=True
@@ -117,7 +74,7 @@ def test_structured_output_keeps_its_schema(server: LlamactlProcess) -> None:
         "required": ["answer"],
         "additionalProperties": False,
     }
-    with client(server) as api:
+    with openai_client(server) as api:
         whole = api.chat.completions.create(
             model="chat",
             messages=PROMPT,
@@ -150,7 +107,7 @@ def test_a_conversation_with_tools_passes_whole_and_streamed(server: LlamactlPro
         "tools": [{"type": "function", "function": function}],
         "tool_choice": "auto",
     }
-    with client(server) as api:
+    with openai_client(server) as api:
         whole = api.chat.completions.create(**asked)
         # A model of random weights calls no tool: what it writes instead has to come.
         assert whole.choices[0].message.content or whole.choices[0].message.tool_calls
@@ -160,7 +117,7 @@ def test_a_conversation_with_tools_passes_whole_and_streamed(server: LlamactlPro
 
 
 def test_embeddings_come_in_both_encodings(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         packed = api.embeddings.create(model="embed", input=["one", "another"])
         plain = api.embeddings.create(model="embed", input="one", encoding_format="float")
     assert [entry.index for entry in packed.data] == [0, 1]
@@ -171,32 +128,35 @@ def test_embeddings_come_in_both_encodings(server: LlamactlProcess) -> None:
 def test_models_are_those_of_the_key(server: LlamactlProcess) -> None:
     instance_id = server.api("GET", "/instances/embed").json()["id"]
     _, key = make_key(server, permission_mode="per_instance", instance_ids=[instance_id])
-    with client(server, key) as api:
+    with openai_client(server, key) as api:
         assert [model.id for model in api.models.list()] == ["embed"]
         for name in ("chat", "nothing"):
             with pytest.raises(openai.NotFoundError) as caught:
                 api.chat.completions.create(model=name, messages=PROMPT)
             assert caught.value.code == "model_not_found"
-    with client(server) as api:
+    with openai_client(server) as api:
         known = {model.id for model in api.models.list()}
         assert known == {"chat", "acme/tiny:latest", "embed"}
         assert api.models.retrieve("acme/tiny:latest").id == "acme/tiny:latest"
 
 
 def test_a_wrong_key_is_an_authentication_error(server: LlamactlProcess) -> None:
-    with client(server, "llc_wrong") as api, pytest.raises(openai.AuthenticationError) as caught:
+    with (
+        openai_client(server, "llc_wrong") as api,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
         api.models.list()
     assert caught.value.code == "invalid_key"
 
 
 def test_what_the_model_refuses_is_told_in_its_own_words(server: LlamactlProcess) -> None:
-    with client(server) as api, pytest.raises(openai.APIStatusError) as caught:
+    with openai_client(server) as api, pytest.raises(openai.APIStatusError) as caught:
         api.embeddings.create(model="chat", input="x")
     assert "embeddings" in caught.value.message
 
 
 def test_a_stream_that_is_closed_stops_the_generation(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         with api.chat.completions.create(
             model="chat",
             messages=PROMPT,
@@ -205,13 +165,13 @@ def test_a_stream_that_is_closed_stops_the_generation(server: LlamactlProcess) -
             extra_body={"ignore_eos": True},
         ) as stream:
             next(iter(stream))
-            assert busy_slots(server) == 1
-    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
+            assert busy_slots(server, "chat") == 1
+    wait_for("the slot to be free", lambda: busy_slots(server, "chat") == 0)
     wait_for("the lease to be back", lambda: in_flight(server) == 0)
 
 
 def test_a_client_that_gives_up_waiting_stops_the_generation(server: LlamactlProcess) -> None:
-    with client(server) as api, ThreadPoolExecutor(1) as pool:
+    with openai_client(server) as api, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
             api.with_options(timeout=2).completions.create,
             model="chat",
@@ -220,19 +180,19 @@ def test_a_client_that_gives_up_waiting_stops_the_generation(server: LlamactlPro
             # Slow enough to outlast the client, however fast the machine is.
             extra_body={"ignore_eos": True, "n_probs": 50},
         )
-        wait_for("a busy slot", lambda: busy_slots(server) == 1)
+        wait_for("a busy slot", lambda: busy_slots(server, "chat") == 1)
         with pytest.raises(openai.APITimeoutError):
             answer.result()
     wait_for("the lease to be back", lambda: in_flight(server) == 0)
     # llama-server looks for a client that left only in a second without any result, and each look
     # at its slots is one: whoever looks more often keeps the generation going.
     time.sleep(2)
-    assert busy_slots(server) == 0
+    assert busy_slots(server, "chat") == 0
 
 
 def test_a_deleted_key_ends_its_stream_with_an_error(server: LlamactlProcess) -> None:
     key_id, key = make_key(server)
-    with client(server, key) as api:
+    with openai_client(server, key) as api:
         stream = api.chat.completions.create(
             model="chat",
             messages=PROMPT,
@@ -248,7 +208,7 @@ def test_a_deleted_key_ends_its_stream_with_an_error(server: LlamactlProcess) ->
         assert caught.value.code == "invalid_key"
         with pytest.raises(openai.AuthenticationError):
             api.models.list()
-    wait_for("the slot to be free", lambda: busy_slots(server) == 0)
+    wait_for("the slot to be free", lambda: busy_slots(server, "chat") == 0)
 
 
 def test_the_anthropic_client_streams_and_counts(server: LlamactlProcess) -> None:
@@ -266,7 +226,7 @@ def test_the_anthropic_client_streams_and_counts(server: LlamactlProcess) -> Non
 
 
 def test_responses_are_passed_on(server: LlamactlProcess) -> None:
-    with client(server) as api:
+    with openai_client(server) as api:
         whole = api.responses.create(model="chat", input="Say something.", max_output_tokens=8)
         assert whole.output_text
         with api.responses.create(
