@@ -91,6 +91,12 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX audit_by_kind ON audit (refused, id);
     """,
+    """
+    CREATE TABLE download_limits (
+        max_concurrent INTEGER NOT NULL,
+        bandwidth_limit INTEGER
+    ) STRICT;
+    """,
 )
 
 

@@ -90,9 +90,7 @@ def services(config: Config, *, transfers: bool) -> Iterator[Services]:
         hub = hub_client(config)
         cache = model_cache(config, database)
         queue = DownloadQueue(config, database, hub, cache)
-        if not transfers:
-            queue.set_max_concurrent(0)
-        queue.start()
+        queue.start(transfers=transfers)
         try:
             yield Services(cache, queue)
         finally:

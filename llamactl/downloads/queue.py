@@ -7,9 +7,11 @@ it then ends without a say.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from llamactl.downloads.attempt import Attempt, Services, resting_progress
 from llamactl.downloads.bandwidth import Bandwidth
 from llamactl.downloads.checkup import Checkup, Order
 from llamactl.downloads.leftovers import is_about, plan_of, remove_leftovers
+from llamactl.downloads.limits import Limits, LimitStore
 from llamactl.downloads.plan import Plan
 from llamactl.downloads.run import Run, end_of
 from llamactl.downloads.snapshots import JobSnapshot
@@ -27,7 +30,13 @@ from llamactl.downloads.states import FINISHED, Job, JobEvent
 from llamactl.downloads.store import JobStore
 from llamactl.downloads.table import Entry, JobTable
 from llamactl.downloads.tuning import TUNING, Tuning
-from llamactl.errors import Interrupted, InvalidState, ModelNotFound, ShuttingDown
+from llamactl.errors import (
+    Interrupted,
+    InvalidState,
+    ModelInUse,
+    ModelNotFound,
+    ShuttingDown,
+)
 from llamactl.hub.client import HubClient
 from llamactl.models.cache import ModelCache
 from llamactl.models.reference import ModelRef
@@ -53,24 +62,33 @@ class DownloadQueue:
         tuning: Tuning = TUNING,
     ) -> None:
         limits = config.downloads
+        #: What the configuration says; it holds unless other limits were set.
+        self.configured = Limits(limits.max_concurrent, limits.bandwidth_limit)
+        self._limit_store = LimitStore(database)
+        self._set: Limits | None = None
         self._table = JobTable(JobStore(database))
         self._changed = self._table.changed
         self._cache = cache
-        self._max_concurrent = limits.max_concurrent
         self._bandwidth = Bandwidth(limits.bandwidth_limit)
         space = Space(cache.free_space, limits.min_free_space)
         self._services = Services(hub, cache, limits, self._bandwidth, space, tuning)
         self._started = False
         self._stopping = False
         self._threads: set[threading.Thread] = set()
+        self._repos_in_removal: list[str] = []
 
-    def start(self) -> None:
-        """Load the jobs; those that were queued or running go on by themselves."""
+    def start(self, *, transfers: bool = True) -> None:
+        """Load the jobs; those that were queued or running go on by themselves.
+
+        Without ``transfers`` no job runs.
+        """
         with self._changed:
+            self._set = self._limit_store.load()
+            self._bandwidth.set_limit(self.limits.bandwidth_limit)
             for entry in self._table.load():
                 job = entry.job
                 entry.progress = resting_progress(job.repo_id, plan_of(job), self._cache)
-            self._started = True
+            self._started = transfers
             self._fill()
 
     def request_stop(self) -> None:
@@ -175,6 +193,25 @@ class DownloadQueue:
         with self._changed:
             return any(is_about(entry.job, repo_id, tag) for entry in self._table.active())
 
+    @contextlib.contextmanager
+    def removing(self, repo_id: str, tag: str | None) -> Iterator[None]:
+        """Inside, cached models go: no job about the repository begins before it is over.
+
+        Raises ``ModelInUse`` while an active job is about what shall go.
+        """
+        with self._changed:
+            if self.uses(repo_id, tag):
+                raise ModelInUse(
+                    f"A download of {repo_id} is using it", hint="Cancel the download first."
+                )
+            self._repos_in_removal.append(repo_id)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._repos_in_removal.remove(repo_id)
+                self._fill()
+
     def wait(self, job_id: str, timeout: float | None = None) -> JobSnapshot:
         """The job once it has ended or is paused, or after ``timeout`` seconds as it is then."""
         with self._changed:
@@ -189,26 +226,26 @@ class DownloadQueue:
         return self._table.version
 
     @property
-    def max_concurrent(self) -> int:
-        """How many jobs run at a time."""
-        return self._max_concurrent
+    def limits(self) -> Limits:
+        """What holds now."""
+        return self._set or self.configured
 
     @property
-    def bandwidth_limit(self) -> int | None:
-        """Bytes per second for all jobs together, or None."""
-        return self._bandwidth.limit
+    def limits_are_set(self) -> bool:
+        """Whether somebody set them, rather than the configuration."""
+        return self._set is not None
 
-    def set_max_concurrent(self, count: int) -> None:
-        """Takes effect at once; jobs that run already are not stopped."""
+    def set_limits(self, limits: Limits | None) -> None:
+        """At once and over restarts, until they are set again; None: as the configuration says.
+
+        Jobs that run already are not stopped.
+        """
         with self._changed:
-            self._max_concurrent = count
+            self._limit_store.save(limits)
+            self._set = limits
+            self._bandwidth.set_limit(self.limits.bandwidth_limit)
             self._fill()
             self._table.touch()
-
-    def set_bandwidth_limit(self, limit: int | None) -> None:
-        """Takes effect at once."""
-        self._bandwidth.set_limit(limit)
-        self._progressed()
 
     def _check_accepting(self) -> None:
         if self._stopping:
@@ -234,8 +271,10 @@ class DownloadQueue:
     def _fill(self) -> None:
         """Start what may run."""
         if self._started and not self._stopping:
-            free = self._max_concurrent - len(self._table.running())
-            for entry in self._table.queued()[: max(0, free)]:
+            free = self.limits.max_concurrent - len(self._table.running())
+            waiting = self._table.queued()
+            ready = [each for each in waiting if each.job.repo_id not in self._repos_in_removal]
+            for entry in ready[: max(0, free)]:
                 self._claim(entry)
 
     def _claim(self, entry: Entry) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamactl.errors import InvalidRequest, ModelInUse
+from llamactl.errors import InvalidRequest
 from llamactl.models.reference import ModelRef
 from llamactl.web import services
 
@@ -14,9 +14,8 @@ def delete_cached(repo_id: str, tag: str | None) -> None:
     one of its files.
     """
     check_repo(repo_id, tag)
-    if services().downloads.uses(repo_id, tag):
-        raise ModelInUse(f"A download of {repo_id} is using it", hint="Cancel the download first.")
-    services().cache.delete(repo_id, tag)
+    with services().downloads.removing(repo_id, tag):
+        services().cache.delete(repo_id, tag)
 
 
 def check_repo(repo_id: str, tag: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llamactl.downloads.limits import Limits
 from llamactl.web.texts import duration_text, moment_text, sentence_start, size_text
 from llamactl.web.views import Button, Json
 
@@ -149,10 +150,11 @@ def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
     return JobsView(tuple(shown))
 
 
-def limits_text(max_concurrent: int, bandwidth_limit: int | None) -> str:
+def limits_text(limits: Limits) -> str:
     """What limits the downloads, as a sentence."""
-    speed = f"{size_text(bandwidth_limit)}/s together" if bandwidth_limit else "no speed limit"
-    return f"{max_concurrent} at a time, {speed}"
+    most = limits.bandwidth_limit
+    speed = f"{size_text(most)}/s together" if most else "no speed limit"
+    return f"{limits.max_concurrent} at a time, {speed}"
 
 
 def _label(status: str, detail: str | None, *, checks: bool) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.errors import ModelNotFound
 from llamactl.models import digest
@@ -129,7 +130,7 @@ def test_a_check_can_be_cancelled_and_a_queued_one_survives_a_restart(
     hub: FakeHub, site: Site
 ) -> None:
     site.download()
-    site.queue.set_max_concurrent(1)
+    site.queue.set_limits(Limits(1, None))
     hub.add_repo("org/other", {FILE: PAYLOAD})
     hub.throttle(100_000)
     site.submit(ModelRef("org/other", "Q4_K_M"))

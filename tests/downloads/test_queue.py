@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.downloads.states import JobStatus
-from llamactl.errors import InvalidState, JobNotFound, ShuttingDown
+from llamactl.errors import InvalidState, JobNotFound, ModelInUse, ModelNotFound, ShuttingDown
 from llamactl.models.reference import ModelRef
 from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site
 from tests.downloads.waiting import LONG, eventually
@@ -122,9 +124,9 @@ def test_no_more_jobs_run_at_once_than_allowed_and_the_limit_can_be_raised(
     for ref in refs:
         site.submit(ref)
     assert len(states(site, "downloading")) == 2
-    site.queue.set_max_concurrent(4)
+    site.queue.set_limits(Limits(4, None))
     assert len(states(site, "downloading")) == 4
-    site.queue.set_max_concurrent(1)
+    site.queue.set_limits(Limits(1, None))
     assert len(states(site, "downloading")) == 4, "what runs is not stopped"
     hub.clear_faults()
     eventually(lambda: states(site, "completed"), lambda done: len(done) == 5)
@@ -311,6 +313,29 @@ def test_a_model_is_in_use_while_its_job_is_active(site: Site) -> None:
     assert not site.queue.uses(REPO)
 
 
+def test_a_model_of_an_active_job_is_not_removed(site: Site) -> None:
+    slow_job(site)
+    with pytest.raises(ModelInUse), site.queue.removing(REPO, "Q4_K_M"):
+        pytest.fail("it is in use")
+
+
+def test_a_job_that_is_submitted_while_its_model_is_removed_begins_afterwards(site: Site) -> None:
+    site.assert_complete(site.download())
+    with site.queue.removing(REPO, "Q4_K_M"):
+        again = site.submit().job.id
+        assert site.queue.wait(again, 0.2).job.status == "queued"
+        site.cache.delete(REPO, "Q4_K_M")
+        assert site.queue.job(again).job.status == "queued"
+    site.assert_complete(site.queue.wait(again, LONG))
+
+
+def test_a_removal_that_fails_holds_up_nobody(site: Site) -> None:
+    site.start()
+    with pytest.raises(ModelNotFound), site.queue.removing(REPO, None):
+        site.cache.delete(REPO, None)
+    site.assert_complete(site.download())
+
+
 def test_progress_only_grows_and_ends_at_the_total(site: Site) -> None:
     site.hub.throttle(1_500_000)
     site.hub.fault("cdn", ".", kind="cut", after=30_000, times=6, nth=3)
@@ -349,8 +374,31 @@ def test_a_bandwidth_limit_holds_and_can_be_lifted_on_the_way(site: Site) -> Non
     job = site.submit()
     site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 150_000)
     assert time.monotonic() - began > 0.5, "150 kB at 200 kB/s, less the burst"
-    site.queue.set_bandwidth_limit(None)
+    site.queue.set_limits(replace(site.queue.limits, bandwidth_limit=None))
     site.assert_complete(site.queue.wait(job.job.id, LONG))
+
+
+def test_limits_that_were_set_hold_over_restarts_until_they_are_given_back(site: Site) -> None:
+    configured = site.queue.limits
+    mine = Limits(7, 3_000_000)
+    site.queue.set_limits(mine)
+    for _ in range(2):
+        site.stop()
+        assert site.start().limits == mine
+        assert (site.queue.configured, site.queue.limits_are_set) == (configured, True)
+    site.queue.set_limits(None)
+    site.stop()
+    assert (site.start().limits, site.queue.limits_are_set) == (configured, False)
+
+
+def test_a_bandwidth_limit_that_was_set_slows_downloads_after_a_restart(site: Site) -> None:
+    site.queue.set_limits(Limits(2, 200_000))
+    site.stop()
+    site.start()
+    began = time.monotonic()
+    job = site.submit()
+    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 150_000)
+    assert time.monotonic() - began > 0.5, "150 kB at 200 kB/s, less the burst"
 
 
 def test_unknown_tags_and_repositories_have_their_codes(site: Site) -> None:

@@ -262,13 +262,23 @@ def test_a_job_that_does_not_exist_is_a_404(client: FlaskClient, models: Models)
 
 def test_limits_are_shown_and_changed_at_once(models: Models, client: FlaskClient) -> None:
     path = f"{models.base}/settings"
-    assert client.get(path).get_json() == {"bandwidth_limit": None, "max_concurrent": 2}
+    configured = {"bandwidth_limit": None, "max_concurrent": 2}
+    as_configured = {**configured, "changed": False, "configured": configured}
+    assert client.get(path).get_json() == as_configured
     answer = client.put(path, json={"bandwidth_limit": 1_000_000})
-    assert answer.get_json() == {"bandwidth_limit": 1_000_000, "max_concurrent": 2}
+    assert answer.get_json() == {
+        "bandwidth_limit": 1_000_000,
+        "max_concurrent": 2,
+        "changed": True,
+        "configured": configured,
+    }
     client.put(path, json={"max_concurrent": 5})
-    assert client.get(path).get_json() == {"bandwidth_limit": 1_000_000, "max_concurrent": 5}
+    shown = client.get(path).get_json()
+    assert (shown["bandwidth_limit"], shown["max_concurrent"]) == (1_000_000, 5)
     client.put(path, json={"bandwidth_limit": None})
     assert client.get(path).get_json()["bandwidth_limit"] is None
+    assert client.delete(path).get_json() == as_configured
+    assert client.get(path).get_json() == as_configured
 
 
 def test_a_limit_that_is_none_changes_nothing(models: Models, client: FlaskClient) -> None:
@@ -280,7 +290,9 @@ def test_a_limit_that_is_none_changes_nothing(models: Models, client: FlaskClien
     ):  # fmt: skip
         answer = client.put(path, json=body)
         assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request"), body
-    assert client.get(path).get_json() == {"bandwidth_limit": None, "max_concurrent": 2}
+    shown = client.get(path).get_json()
+    assert (shown["bandwidth_limit"], shown["max_concurrent"]) == (None, 2)
+    assert shown["changed"] is False
 
 
 def leftovers(config: Config) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from flask import Blueprint, Response
 
+from llamactl.downloads.limits import DownloadSettingsJson, Limits, limits_json, settings_json
 from llamactl.downloads.snapshots import JobJson, job_json
 from llamactl.models.reference import ModelRef
 from llamactl.web import services
@@ -28,13 +29,6 @@ class JobsJson(TypedDict):
     """All jobs, newest first."""
 
     jobs: list[JobJson]
-
-
-class DownloadSettingsJson(TypedDict):
-    """What limits all downloads together; `bandwidth_limit` is bytes per second, null for none."""
-
-    bandwidth_limit: int | None
-    max_concurrent: int
 
 
 @route(
@@ -115,19 +109,10 @@ def delete_job(job_id: str) -> Response:
     return empty_answer()
 
 
-def settings_json() -> DownloadSettingsJson:
-    """What can be changed of the downloads while they run."""
-    downloads = services().downloads
-    return {
-        "bandwidth_limit": downloads.bandwidth_limit,
-        "max_concurrent": downloads.max_concurrent,
-    }
-
-
 @route(blueprint, "GET", "/settings", gives=DownloadSettingsJson, answers={200: "The settings"})
 def show_settings() -> Response:
     """Show what limits the downloads."""
-    return json_answer(settings_json())
+    return _settings()
 
 
 @route(
@@ -135,12 +120,29 @@ def show_settings() -> Response:
     "PUT",
     "/settings",
     body=DownloadSettings,
-    current=settings_json,
+    current=lambda: limits_json(services().downloads.limits),
     gives=DownloadSettingsJson,
     answers={200: "The settings as they are now"},
 )
 def change_settings(body: DownloadSettings) -> Response:
-    """Change what limits the downloads, at once and until the server stops."""
-    services().downloads.set_bandwidth_limit(body.bandwidth_limit)
-    services().downloads.set_max_concurrent(body.max_concurrent)
-    return json_answer(settings_json())
+    """Change what limits the downloads, at once and over restarts, until it is deleted."""
+    services().downloads.set_limits(Limits(body.max_concurrent, body.bandwidth_limit))
+    return _settings()
+
+
+@route(
+    blueprint,
+    "DELETE",
+    "/settings",
+    gives=DownloadSettingsJson,
+    answers={200: "The settings as the configuration has them"},
+)
+def forget_settings() -> Response:
+    """Return to the limits that the configuration has."""
+    services().downloads.set_limits(None)
+    return _settings()
+
+
+def _settings() -> Response:
+    queue = services().downloads
+    return json_answer(settings_json(queue.limits, queue.configured, changed=queue.limits_are_set))

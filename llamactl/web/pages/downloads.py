@@ -9,6 +9,7 @@ from types import MappingProxyType
 from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import job_json
 from llamactl.settings import SETTINGS
 from llamactl.web import services
@@ -27,14 +28,18 @@ def index() -> Response:
     """Show all jobs, newest first; with ``?form=limits`` the form of what limits them."""
     if request.args.get("form") != "limits":
         return _page(None)
-    queue = services().downloads
-    limit = queue.bandwidth_limit
-    return _page(_limits(str(queue.max_concurrent), "" if limit is None else str(limit)))
+    limits = services().downloads.limits
+    speed = limits.bandwidth_limit
+    return _page(_limits(str(limits.max_concurrent), "" if speed is None else str(speed)))
 
 
 @blueprint.post("/downloads/limits")
 def limit() -> AnyResponse:
-    """Change how many jobs run and how fast, at once and until the server stops."""
+    """Change how many jobs run and how fast, or return to what the configuration says."""
+    queue = services().downloads
+    if "configured" in request.form:
+        queue.set_limits(None)
+        return redirect(url_for("pages.downloads.index"), 303)
     jobs, speed = (request.form.get(name, "").strip() for name in ("max_concurrent", "bandwidth"))
     wrong: dict[str, str] = {}
     for field, setting, typed in (
@@ -47,9 +52,8 @@ def limit() -> AnyResponse:
             wrong[field] = f"It {error}."
     if wrong:
         return _page(_limits(jobs, speed, wrong), 400)
-    queue = services().downloads
-    queue.set_max_concurrent(SETTING["downloads.max_concurrent"].parse(jobs, {}))
-    queue.set_bandwidth_limit(SETTING["downloads.bandwidth_limit"].parse(speed, {}))
+    at_a_time = SETTING["downloads.max_concurrent"].parse(jobs, {})
+    queue.set_limits(Limits(at_a_time, SETTING["downloads.bandwidth_limit"].parse(speed, {})))
     return redirect(url_for("pages.downloads.index"), 303)
 
 
@@ -90,7 +94,8 @@ def _page(form: Sequence[Field] | None, status: int = 200) -> Response:
         reload=form is None,
         status=status,
         form=form,
-        limits=limits_text(queue.max_concurrent, queue.bandwidth_limit),
+        limits=limits_text(queue.limits),
+        configured=limits_text(queue.configured) if queue.limits_are_set else None,
     )
 
 
