@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -35,6 +36,22 @@ def require_module(name: str) -> None:
     """Go on only where the Python package ``name`` can be imported."""
     if importlib.util.find_spec(name) is None:
         _missing(f"the Python package {name} is not installed", "make test installs it")
+
+
+def in_own_namespace(script: str) -> list[str]:
+    """A command that runs a shell script as root of a namespace, where it may mount disks.
+
+    Words that are added to it are the script's arguments. Skips where the system forbids that.
+    """
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is not on this machine")
+    command = [unshare, "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = [*command, "mount -t tmpfs tmpfs /mnt"]
+    allowed = subprocess.run(mount, capture_output=True, text=True, timeout=60)
+    if allowed.returncode:
+        pytest.skip(f"no mounts of one's own here: {allowed.stderr.strip()}")
+    return [*command, script, "sh"]
 
 
 def _find(program: str) -> str | None:

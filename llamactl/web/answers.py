@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flask import Response
 
@@ -24,7 +24,7 @@ def empty_answer() -> Response:
     return Response(status=204)
 
 
-def text_answer(body: str | bytes) -> Response:
+def text_answer(body: str | bytes | Iterable[bytes]) -> Response:
     """Plain text that a browser shows as text, whatever is in it."""
     answer = Response(body, mimetype="text/plain")
     answer.headers["X-Content-Type-Options"] = "nosniff"

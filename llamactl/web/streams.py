@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flask import Response
+
+from llamactl.instances.logfiles import Cut
+from llamactl.web.answers import text_answer
 
 LONGEST_LINE = 16 * 1024
 PULSE = b": \n\n"
 
 
-def event_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """One event for each line in ``chunks``; an empty chunk is a pulse.
+def event_stream(chunks: Iterable[bytes], shown: Callable[[str], str] = str) -> Iterator[bytes]:
+    """One event for each line in ``chunks``, as ``shown`` makes it; an empty chunk is a pulse.
 
     Bytes that are no UTF-8 become replacement characters. A line of more than ``LONGEST_LINE``
     characters is broken, so that a program that never ends a line costs no memory. The pulse is a
@@ -31,22 +34,15 @@ def event_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
             lines.append(rest[:LONGEST_LINE])
             rest = rest[LONGEST_LINE:]
         if lines:
-            yield b"".join(_event(line) for line in lines)
+            yield b"".join(_event(shown(line)) for line in lines)
     rest += decoder.decode(b"", final=True)
     if rest:
-        yield _event(rest)
+        yield _event(shown(rest))
 
 
-def followed(written: bytes, coming: Iterator[bytes]) -> Iterator[bytes]:
-    """What was written so far, then what comes; closing it closes ``coming``."""
-    if written:
-        yield written
-    yield from coming
-
-
-def event_answer(chunks: Iterable[bytes]) -> Response:
+def event_answer(chunks: Iterable[bytes], shown: Callable[[str], str] = str) -> Response:
     """``event_stream`` as an answer that nothing on its way may hold back or keep."""
-    answer = Response(event_stream(chunks), mimetype="text/event-stream")
+    answer = Response(event_stream(chunks, shown), mimetype="text/event-stream")
     answer.headers["Cache-Control"] = "no-store, no-transform"
     answer.headers["X-Accel-Buffering"] = "no"
     close = getattr(chunks, "close", None)
@@ -56,6 +52,14 @@ def event_answer(chunks: Iterable[bytes]) -> Response:
     return answer
 
 
+def log_answer(log: Cut) -> Response:
+    """A whole log as plain text, read while it is sent."""
+    answer = text_answer(log.pieces())
+    answer.content_length = log.size
+    answer.call_on_close(log.close)
+    return answer
+
+
 def _event(line: str) -> bytes:
     # A carriage return would end the line in the reader's eyes, and with it the event's field.
-    return b"data: " + line.replace("\r", "\ndata: ").encode() + b"\n\n"
+    return b"data: " + line.replace("\r", "\n").replace("\n", "\ndata: ").encode() + b"\n\n"

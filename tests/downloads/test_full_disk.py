@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from llamactl.models.layout import FlatCache
 from tests.downloads.conftest import FILE, PAYLOAD, REPO
 from tests.downloads.waiting import LONG
 from tests.fakes.fake_hub import FakeHub
+from tests.requirements import in_own_namespace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -34,13 +34,6 @@ cp "$FOLDER"/caches/flat/*.gguf "$FOLDER/result"
 """
 
 
-def in_own_namespace(script: str) -> list[str]:
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("unshare is not on this machine")
-    return [unshare, "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-
-
 def worker(hub: FakeHub, folder: Path) -> list[str]:
     module = "tests.downloads.worker_process"
     return [sys.executable, "-m", module, hub.endpoint, str(folder), f"{REPO}:Q4_K_M"]
@@ -50,11 +43,7 @@ def test_a_disk_that_fills_up_ends_in_a_clear_state_and_goes_on_once_freed(
     hub: FakeHub, tmp_path: Path
 ) -> None:
     (tmp_path / "caches").mkdir()
-    command = in_own_namespace('mount -t tmpfs tmpfs "$FOLDER/caches"')
     environment = {**os.environ, "FOLDER": str(tmp_path)}
-    allowed = subprocess.run(command, env=environment, capture_output=True, timeout=LONG)
-    if allowed.returncode:
-        pytest.skip(f"no mounts of one's own here: {allowed.stderr.decode().strip()}")
     hub.throttle(500_000)
     command = [*in_own_namespace(SCRIPT), *worker(hub, tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=LONG)

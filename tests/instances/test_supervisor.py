@@ -273,6 +273,19 @@ def test_following_the_log_ends_with_the_instance(stage: Stage) -> None:
     assert not follower.is_alive()
 
 
+def test_a_follower_sees_every_life_of_the_instance(stage: Stage) -> None:
+    stage.run()
+    following = stage.supervisor.follow_logs("one", None)
+    seen = bytearray()
+    for starts in (1, 2, 3):
+        while seen.count(b"server is listening") < starts:
+            seen += next(following)
+        stage.supervisor.restart_instance("one")
+    assert seen.startswith(b"--- llamactl starts: ")
+    with stage.supervisor.whole_log("one") as log:
+        assert b"".join(log.pieces()).startswith(seen)
+
+
 def test_stopping_the_server_stops_every_instance_at_once(make_stage: StageFactory) -> None:
     stage = make_stage(ignore_term=True, grace=0.5)
     for name in ("a", "b", "c"):

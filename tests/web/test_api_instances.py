@@ -325,6 +325,21 @@ def test_logs_are_plain_text_and_lines_takes_the_last(
     assert client.get(f"{instances.base}/one/logs?lines=0").text == everything.text
 
 
+def test_a_whole_log_is_given_whatever_its_size(
+    instances: Instances, client: FlaskClient, model: Path
+) -> None:
+    instances.create(
+        "one",
+        backend_options={"model": str(model)},
+        environment={"FAKE_LLAMA": "--fake-spam 9000000"},
+    )
+    instances.do("one", "start", wait=PATIENCE)
+    instances.do("one", "stop", wait=PATIENCE)
+    whole = client.get(f"{instances.base}/one/logs")
+    assert whole.content_length == len(whole.data) > 9_000_000
+    assert whole.data.startswith(b"--- llamactl starts")
+
+
 def test_a_wrong_question_for_logs_is_refused(instances: Instances, client: FlaskClient) -> None:
     instances.create("one")
     for query in ("lines=-1", "lines=x", "lines=1.5", "follow=perhaps", "tail=3"):

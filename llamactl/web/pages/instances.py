@@ -10,7 +10,6 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.errors import LlamactlError
 from llamactl.instances.snapshot import instance_json
 from llamactl.web import services
-from llamactl.web.answers import text_answer
 from llamactl.web.errors import status_of
 from llamactl.web.instance_views import (
     InstancesView,
@@ -22,6 +21,7 @@ from llamactl.web.instance_views import (
 )
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
+from llamactl.web.streams import log_answer
 from llamactl.web.texts import last_lines
 
 blueprint = Blueprint("instances", __name__)
@@ -55,7 +55,7 @@ def show(name: str) -> Response:
 @blueprint.get("/instances/<name>/log")
 def log(name: str) -> Response:
     """Give everything that is kept of an instance's log."""
-    return text_answer(services().supervisor.logs(name, None))
+    return log_answer(services().supervisor.whole_log(name))
 
 
 @blueprint.post("/instances/<name>/<any(start, stop, restart):verb>")
