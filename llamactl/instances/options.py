@@ -166,9 +166,15 @@ class Options:
         return not named and not ready_made
 
     @property
+    def hub_repos(self) -> tuple[str, ...]:
+        """The repositories that llama-server itself reads from the Hugging Face Hub."""
+        named = (self.text_option(key) for key in ("hf_repo", "spec_draft_hf"))
+        return tuple(repo for repo in named if repo is not None)
+
+    @property
     def wants_hub(self) -> bool:
         """Whether llama-server itself reads from the Hugging Face Hub."""
-        return self.option("hf_repo") is not None or self.option("spec_draft_hf") is not None
+        return bool(self.hub_repos)
 
 
 def check_name(name: str) -> str:

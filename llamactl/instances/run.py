@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -53,7 +54,9 @@ class Run:
     exit_code: int | None = None
     _ended: bool = False
     _process: Process | None = None
-    _progress: tuple[int, float] = (0, 0.0)
+    _written: int = 0
+    _fetched: int = 0
+    _progress_at: float = 0.0
 
     def launch(self) -> None:
         """Make the process, recorded before it is there; ``StartFailed`` if it cannot be made."""
@@ -73,7 +76,8 @@ class Run:
         except OSError as error:
             raise StartFailed(f"no process can be made: {error.strerror}") from error
         self._process = process
-        self._progress = (log.written, time.monotonic())
+        self._written, self._progress_at = log.written, time.monotonic()
+        self._fetched = self._fetched_bytes()
         shared.watcher.watch(process, log, self._on_end)
         try:
             shared.store.identify(self.run_id, process.pid, processes.start_ticks(process.pid))
@@ -108,16 +112,41 @@ class Run:
             self._process.signal(number)
 
     def stalled(self, timing: Timing) -> bool:
-        """Whether it has written nothing for longer than any load is silent."""
+        """Whether it has written nothing for longer than any load is silent.
+
+        A llama-server that fetches its model is silent for as long as that takes: while the files
+        in the Hub cache grow, it goes on.
+        """
         written, now = self.instance.log.written, time.monotonic()
-        if written != self._progress[0]:
-            self._progress = (written, now)
-        return now - self._progress[1] > timing.load_patience
+        if written != self._written:
+            self._written, self._progress_at = written, now
+        if now - self._progress_at <= timing.load_patience:
+            return False
+        if (fetched := self._fetched_bytes()) == self._fetched:
+            return True
+        self._fetched, self._progress_at = fetched, now
+        return False
+
+    def _fetched_bytes(self) -> int:
+        """What is there of the repositories that it reads from the hub by itself."""
+        hub_dir = self.instance.shared.config.llama_cpp.hub_dir
+        return sum(fetched_bytes(hub_dir, repo) for repo in self.instance.options.hub_repos)
 
     def _on_end(self, exit_code: int) -> None:
         with self.instance.shared.lock:
             self.exit_code, self._ended = exit_code, True
             self.instance.ring()
+
+
+def fetched_bytes(hub_dir: Path, repo: str) -> int:
+    """The bytes that the Hub cache holds of a repository, whole files and partial ones."""
+    org, _, name = repo.partition(":")[0].partition("/")
+    total = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(hub_dir / f"models--{org}--{name}" / "blobs"):
+            with contextlib.suppress(OSError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def make_run(instance: Instance, avoid_ports: Sequence[int]) -> Run:

@@ -20,11 +20,18 @@ from llamactl.instances.values import Value, flag_value
 
 #: Seconds that a router gets to say what it has loaded.
 PATIENCE = 2.0
-#: Flags by which llama-server itself reads a repository from the Hub cache.
-_REPOS = ("hf_repo", "spec_draft_hf")
 #: What a section of a preset says about files.
 _OF_FILES = frozenset(
-    {*_REPOS, "model", "mmproj", "lora", "control_vector", "spec_draft_model", "mmproj_auto"}
+    {
+        "hf_repo",
+        "spec_draft_hf",
+        "model",
+        "mmproj",
+        "mmproj_auto",
+        "lora",
+        "control_vector",
+        "spec_draft_model",
+    }
 )
 
 
@@ -77,10 +84,7 @@ def _means(
     with contextlib.suppress(LlamactlError):
         files = find_files(options, resolve_model).all
         used |= {identity for path in files for identity in _identities(path)}
-    for key in _REPOS:
-        repo = options.text_option(key)
-        if repo is None:
-            continue
+    for repo in options.hub_repos:
         cached = Options({"model": repo})
         try:
             files = find_files(cached, resolve_model).all if is_reference(repo) else ()

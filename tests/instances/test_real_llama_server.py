@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llamactl.errors import StartFailed, UnsupportedFlag
+from llamactl.errors import StartFailed, StartTimeout, UnsupportedFlag
 from llamactl.instances import processes
 from llamactl.instances.modelfiles import ResolvedModel
 from tests.fakes.fake_hub import FakeHub
@@ -136,6 +136,44 @@ def test_hf_repo_of_a_private_repo_loads_with_the_token_from_the_mirror(
         logs = stage.supervisor.logs("one")
         assert hub.token.encode() not in logs
         stage.supervisor.stop_instance("one", wait=PATIENCE)
+
+
+def hub_stage(make_stage: StageFactory, hub: FakeHub, model: Path, **times: float) -> Stage:
+    """A stage whose instance ``one`` has to fetch its model from the hub."""
+    hub.add_repo("org/tiny-GGUF", {"tiny-Q4_K_M.gguf": model.read_bytes()})
+    settings = {
+        "backends.llama-cpp.command": require("llama-server"),
+        "backends.llama-cpp.args": [],
+    }
+    stage = make_stage(settings, hub=(hub.endpoint, hub.token), **times)
+    stage.create(
+        backend_options={"hf_repo": "org/tiny-GGUF:Q4_K_M", "ctx_size": 512}, auto_restart=False
+    )
+    return stage
+
+
+def test_a_load_that_fetches_is_cut_neither_by_the_waiting_limit_nor_for_its_silence(
+    make_stage: StageFactory, model: Path
+) -> None:
+    with FakeHub() as hub:
+        # For seconds nothing is written to the log; the file grows in the cache.
+        hub.throttle(model.stat().st_size // 4)
+        stage = hub_stage(make_stage, hub, model, load_patience=1.0)
+        with pytest.raises(StartTimeout, match="is not ready") as caught:
+            stage.supervisor.lease("one", timeout=0.5)
+        assert "It goes on loading" in caught.value.details
+        assert stage.until("running").restarts == 0
+        assert ask(stage, "POST", "/v1/completions", {"prompt": "a", "max_tokens": 2})["choices"]
+        stage.supervisor.stop_instance("one", wait=PATIENCE)
+
+
+def test_a_load_that_fetches_nothing_any_more_ends(make_stage: StageFactory, model: Path) -> None:
+    with FakeHub() as hub:
+        stall = hub.fault("cdn", "", kind="stall", after=1000, times=None)
+        stage = hub_stage(make_stage, hub, model, load_patience=1.0)
+        with pytest.raises(StartFailed, match="no progress"):
+            stage.supervisor.start_instance("one", wait=PATIENCE)
+        assert stall.hits and not stage.processes()
 
 
 def test_a_router_offers_loads_and_ends_what_was_downloaded(real: Stage, cached: str) -> None:
