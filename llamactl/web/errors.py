@@ -21,6 +21,7 @@ from werkzeug.sansio.response import Response as AnyResponse
 
 from llamactl import errors
 from llamactl.web.answers import json_answer, text_answer
+from llamactl.web.refusals import HTTP_PARSER, take_rest
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,6 @@ OPENAI_TYPES: Mapping[int, str] = {
     429: "rate_limit_error",
 }
 
-# gunicorn finds out that a chunked body is broken only while a view reads it. By its name, since
-# these views run under other servers too.
-HTTP_PARSER = "gunicorn.http.errors"
-
 JSON_PREFIXES = ("/api", "/openapi.json", "/healthz", "/metrics")
 OPENAI_PREFIXES = ("/v1", "/llama-cpp")
 
@@ -104,6 +101,7 @@ def problem_of(error: Exception) -> Problem:
         return _own_problem(error)
     if isinstance(error, HTTPException):
         return _http_problem(error)
+    # gunicorn finds out that a chunked body is broken only while a view reads it.
     if type(error).__module__ == HTTP_PARSER:
         return Problem(400, "invalid_request", "The body is not framed as HTTP prescribes.")
     return Problem(500, *HTTP_WORDS[500])
@@ -135,7 +133,9 @@ def _answer(error: Exception) -> AnyResponse:
     problem = problem_of(error)
     if problem.status == 500:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return _render(problem)
+    answer = _render(problem)
+    take_rest(answer)
+    return answer
 
 
 def _own_problem(error: errors.LlamactlError) -> Problem:

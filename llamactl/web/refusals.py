@@ -1,0 +1,49 @@
+"""What is left of a refused request's body, read after the answer.
+
+Whoever still sends a body when its connection is closed may never see the answer: nginx then tells
+its client 502. So the rest is taken and dropped, within bounds that cost nobody else anything.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import IO
+
+from flask import Response, request
+
+#: The most that is taken of one request; nginx and gateway.max_body as shipped allow half of it.
+LARGEST = 64 << 20
+SECONDS = 3.0
+_PIECE = 1 << 16
+#: gunicorn's errors of a body that is framed wrong, by name, since views run under others too.
+HTTP_PARSER = "gunicorn.http.errors"
+
+
+def take_rest(response: Response) -> None:
+    """Have the rest of this request's body taken once ``response`` has left."""
+    connection: socket.socket | None = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return
+    if request.content_length or "Transfer-Encoding" in request.headers:
+        body = request.environ["wsgi.input"]
+        response.call_on_close(lambda: _drop(body, connection))
+
+
+def _drop(body: IO[bytes], connection: socket.socket) -> None:
+    deadline = time.monotonic() + SECONDS
+    taken = 0
+    before = connection.gettimeout()
+    try:
+        while taken < LARGEST and (left := deadline - time.monotonic()) > 0:
+            connection.settimeout(left)
+            piece = body.read(_PIECE)
+            if not piece:
+                break
+            taken += len(piece)
+        connection.settimeout(before)
+    except OSError:
+        return  # It is gone, or took too long: the web server closes the connection.
+    except Exception as error:
+        if type(error).__module__ != HTTP_PARSER:
+            raise
