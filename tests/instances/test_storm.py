@@ -6,29 +6,43 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llamactl.errors import LlamactlError
+from llamactl.errors import Interrupted, LlamactlError
+from llamactl.instances.states import TRANSITIONS, Event, Life, Status
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
 
 SECONDS = float(os.environ.get("LLAMACTL_TEST_STORM_SECONDS", "5"))
 SEED = int(os.environ.get("LLAMACTL_TEST_STORM_SEED", "1"))
 NAMES = ["a", "b", "c", "d", "e"]
+PLACES = 3
+#: Megabytes that the process may have grown between a fifth of the storm and its end.
+GROWTH = 24
 FLAGS = [
     "",
     "--fake-load 0.1",
     "--fake-ignore-term",
-    "--fake-daemon",
+    "--fake-fork",
+    "--fake-daemon --fake-ignore-term",
     "--fake-exit-after 0.3 --fake-exit-code 1",
+    "--fake-exit-after 0.2 --fake-signal SIGSEGV",
     "--fake-fail 'no reason'",
     "--fake-listen-after 0.2",
+    "--fake-no-listen",
+    "--fake-spam 300000",
+    "--fake-health-hang",
+    "--fake-slots silent",
 ]
 
 
@@ -37,55 +51,61 @@ class Storm:
 
     def __init__(self, stage: Stage, seed: int, ended: threading.Event) -> None:
         self._stage = stage
+        self._supervisor = stage.supervisor
         self._random = random.Random(seed)
         self._ended = ended
         self.unexpected: list[BaseException] = []
         self.done = 0
 
     def run(self) -> None:
-        doings = (
-            self.start,
-            self.stop,
-            self.restart,
-            self.use,
-            self.use,
-            self.change,
-            self.kill,
-            self.look,
+        doings: tuple[Callable[[str], None], ...] = (
+            *(self.start, self.stop, self.restart, self.change, self.kill, self.kill_all),
+            *(self.use, self.use, self.use, self.follow, self.look),
         )
         while not self._ended.is_set():
             try:
                 self._random.choice(doings)(self._random.choice(NAMES))
-            except LlamactlError:
+            except (LlamactlError, Interrupted):
                 pass  # refusals are answers
-            except Exception as error:
+            except BaseException as error:
                 self.unexpected.append(error)
                 raise
             self.done += 1
             time.sleep(self._random.random() * 0.03)
 
     def start(self, name: str) -> None:
-        self._stage.supervisor.start_instance(name, wait=self._random.choice([None, 0.2]))
+        self._supervisor.start_instance(name, wait=self._random.choice([None, 0.2]))
 
     def stop(self, name: str) -> None:
-        self._stage.supervisor.stop_instance(name, wait=self._random.choice([None, 0.2]))
+        self._supervisor.stop_instance(name, wait=self._random.choice([None, 0.2]))
 
     def restart(self, name: str) -> None:
-        self._stage.supervisor.restart_instance(name)
+        self._supervisor.restart_instance(name)
 
     def use(self, name: str) -> None:
-        with self._stage.supervisor.lease(name, timeout=0.5):
+        """A request: it starts the instance, evicts another, or leaves before it is served."""
+        patience = time.monotonic() + self._random.choice([0.05, 0.5, 2.0])
+
+        def gone() -> bool:
+            return time.monotonic() > patience
+
+        with self._supervisor.lease(name, timeout=3.0, cancelled=gone) as lease:
+            assert self._supervisor.get(name).in_flight > 0
+            if self._random.random() < 0.3:
+                lease.passed_on()
             time.sleep(self._random.random() * 0.1)
 
     def change(self, name: str) -> None:
         if self._random.random() < 0.2:
-            self._stage.supervisor.delete(name)
+            self._supervisor.delete(name)
             self._stage.create(name, restart_delay=0)
-        flags = self._random.choice(FLAGS)
         options = self._stage.options(
-            **self._stage.fake(flags), restart_delay=0, idle_timeout=self._random.choice([0, 0.002])
+            **self._stage.fake(self._random.choice(FLAGS)),
+            restart_delay=0,
+            idle_timeout=self._random.choice([0, 0.002]),
+            group=self._random.choice([None, "pair"]),
         )
-        self._stage.supervisor.update(name, options)
+        self._supervisor.update(name, options)
 
     def kill(self, name: str) -> None:
         pid = self._stage.get(name).pid
@@ -94,22 +114,100 @@ class Storm:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def kill_all(self, _name: str) -> None:
+        """Whatever is marked as ours, also what a child has started."""
+        if self._random.random() < 0.1:
+            for pid in self._stage.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def follow(self, name: str) -> None:
+        """Read a log from its last lines on, for a moment."""
+        until = time.monotonic() + 0.2
+        for _ in self._supervisor.follow_logs(name, 5):
+            if time.monotonic() > until or self._random.random() < 0.2:
+                break
+
     def look(self, name: str) -> None:
-        self._stage.supervisor.instances()
-        self._stage.supervisor.logs(name, 5)
-        self._stage.supervisor.users_of([self._stage.llama.model])
+        self._supervisor.instances()
+        self._supervisor.figures()
+        self._supervisor.logs(name, 5)
+        self._supervisor.plan(name)
+        self._supervisor.users_of([self._stage.llama.model])
 
 
-@pytest.mark.timeout(60 + 3 * SECONDS)
+class Watch:
+    """Looks on during the whole storm; ``wrong`` has what must not be."""
+
+    def __init__(self, stage: Stage, ended: threading.Event) -> None:
+        self._stage = stage
+        self._ended = ended
+        self.wrong: list[str] = []
+        self.memory: list[int] = []
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            snapshots = self._stage.supervisor.instances()
+            having = [each for each in snapshots if each.status in ("running", "restarting")]
+            if len(having) > PLACES:
+                self.wrong.append(f"{len(having)} have a place")
+            ports = [each.port for each in snapshots if each.pid is not None]
+            if len(ports) != len(set(ports)):
+                self.wrong.append(f"a port twice: {ports}")
+            self.memory.append(resident_megabytes())
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> set[tuple[Status, Event]]:
+    """Every transition that was tried. One that the table does not have raises, in its thread."""
+    tried: set[tuple[Status, Event]] = set()
+    apply = Life.after
+
+    def noted(life: Life, event: Event, **changes: Any) -> Life:
+        tried.add((life.status, event))
+        return apply(life, event, **changes)
+
+    monkeypatch.setattr(Life, "after", noted)
+    return tried
+
+
+@pytest.fixture
+def no_thread_fails(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    failed: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda each: failed.append(repr(each)))
+    yield
+    assert failed == []
+
+
+@pytest.mark.usefixtures("no_thread_fails")
+@pytest.mark.timeout(120 + 3 * SECONDS)
 def test_a_storm_does_nothing_illegal_and_leaves_nothing(
-    make_stage: StageFactory, caplog: pytest.LogCaptureFixture
+    make_stage: StageFactory,
+    caplog: pytest.LogCaptureFixture,
+    taken: set[tuple[Status, Event]],
 ) -> None:
-    stage = make_stage({"instances.max_running_instances": 3}, grace=0.2, drain=0.05)
+    caplog.set_level(logging.ERROR)  # otherwise the records are what grows
+    stage = make_stage(
+        {
+            "instances.max_running_instances": PLACES,
+            "instances.group_limits": {"pair": 2},
+            "instances.log_rotation_max_size": 100_000,
+            "instances.wedged_after": 0.5,
+            "instances.restart_wedged": True,
+        },
+        grace=0.2,
+        drain=0.05,
+        health_answer=0.1,
+        load_patience=1.0,
+    )
     for name in NAMES:
         stage.create(name, restart_delay=0)
+    threads_before, open_before = threading.active_count(), open_descriptors()
     ended = threading.Event()
     storms = [Storm(stage, SEED * 100 + number, ended) for number in range(4)]
-    threads = [threading.Thread(target=storm.run) for storm in storms]
+    watch = Watch(stage, ended)
+    threads = [threading.Thread(target=each.run) for each in (*storms, watch)]
     for thread in threads:
         thread.start()
     time.sleep(SECONDS)
@@ -118,12 +216,33 @@ def test_a_storm_does_nothing_illegal_and_leaves_nothing(
         thread.join(PATIENCE)
         assert not thread.is_alive(), "a deadlock"
     assert [storm.unexpected for storm in storms] == [[]] * 4
-    assert sum(storm.done for storm in storms) > 20 * SECONDS
+    assert sum(storm.done for storm in storms) > 10 * SECONDS
     for name in NAMES:
         stage.supervisor.stop_instance(name)
-        stage.until("stopped", name) if stage.get(name).status != "failed" else None
-    eventually(lambda: not stage.processes())
+    for name in NAMES:
+        eventually(lambda name=name: stage.get(name).status in ("stopped", "failed"), name)
+    eventually(lambda: not stage.processes(), "the end of every process")
+    eventually(lambda: threading.active_count() <= threads_before, "the end of every thread")
+    eventually(lambda: open_descriptors() <= open_before, "the end of every descriptor")
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
-    assert all(each.in_flight == 0 for each in stage.supervisor.instances())
+    assert watch.wrong == []
+    assert taken <= set(TRANSITIONS), "an illegal transition was tried"
+    if SECONDS >= 60:
+        assert taken == set(TRANSITIONS), "the storm has seen every transition"
+        settled = max(watch.memory[: len(watch.memory) // 5])
+        gc.collect()
+        assert resident_megabytes() <= settled + GROWTH, watch.memory[:: len(watch.memory) // 20]
+    left = stage.supervisor.instances()
+    assert all((each.in_flight, each.pid, each.port) == (0, None, None) for each in left)
+    assert all(each.waiters == 0 and each.unseen == 0 for each in stage.supervisor._registry)
     assert stage.supervisor._shared.ports._reserved == set()
     assert stage.database.read("SELECT * FROM runs") == []
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_megabytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 10**6
