@@ -56,6 +56,42 @@ def find_files(options: Options, resolve_model: ResolveModel) -> ModelFiles:
     return ModelFiles(model, mmproj, (*files, *extra))
 
 
+def warnings_of(options: Options, resolve_model: ResolveModel) -> list[str]:
+    """What a start with these options would fail or be held up by as things are now, in sentences.
+
+    They may be saved all the same: what is missing can still come.
+    """
+    try:
+        find_files(options, resolve_model)
+    except StartFailed as error:
+        return [obstacle_text(error, options)]
+    return [
+        _with_remedy(f"{repo} is not cached; llama-server fetches it at the first start.", repo)
+        for repo in options.hub_repos
+        if not _is_cached(repo, resolve_model)
+    ]
+
+
+def obstacle_text(error: StartFailed, options: Options) -> str:
+    """Why these options cannot start, and how to get the model if that is what is missing."""
+    return _with_remedy(error.details, options.text_option("model"))
+
+
+def _with_remedy(sentence: str, name: str | None) -> str:
+    """The sentence, and how to get a model that is not there."""
+    remedy = f"llamactl download {name}"
+    if name is None or not is_reference(name) or remedy in sentence:
+        return sentence
+    return f"{sentence} `{remedy}` downloads it."
+
+
+def _is_cached(repo: str, resolve_model: ResolveModel) -> bool:
+    try:
+        return not is_reference(repo) or resolve_model(repo).path.exists()
+    except LlamactlError:
+        return False
+
+
 def _locate(options: Options, resolve_model: ResolveModel) -> tuple[Path | None, Path | None]:
     chosen = options.text_option("mmproj")
     mmproj = Path(expand(chosen)) if chosen else None

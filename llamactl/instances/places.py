@@ -16,6 +16,7 @@ from llamactl.errors import (
 )
 from llamactl.instances.admission import Amount, Decision, Limits, MemoryAsked, Place, decide
 from llamactl.instances.instance import Instance
+from llamactl.instances.modelfiles import obstacle_text
 from llamactl.instances.plan import (
     StartPlan,
     figures_text,
@@ -73,7 +74,7 @@ class Places:
             need, demand = room.weigh(instance.options)
         except StartFailed as error:
             with self._shared.lock:
-                return impossible_plan(room.free(), error.details)
+                return impossible_plan(room.free(), obstacle_text(error, instance.options))
         with self._shared.lock:
             free = room.free()
             if instance.has_place:

@@ -37,6 +37,15 @@ class InstanceJson(TypedDict):
     tokens_per_second: float | None
 
 
+class SavedInstanceJson(InstanceJson):
+    """An instance that was just saved.
+
+    `warnings` are sentences about what a start would fail or be held up by as things are now.
+    """
+
+    warnings: list[str]
+
+
 @dataclass(frozen=True)
 class InstanceSnapshot:
     """An instance at one moment. Times are unix seconds.

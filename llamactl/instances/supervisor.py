@@ -23,7 +23,7 @@ from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.logfiles import Cut
 from llamactl.instances.masking import unmasked
-from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
+from llamactl.instances.modelfiles import ResolvedModel, ResolveModel, warnings_of
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan
@@ -178,6 +178,10 @@ class Supervisor:
         instance = self._registry.update(name, unmasked(options, before))
         with self._shared.lock:
             return instance.snapshot()
+
+    def warnings(self, options: Options) -> list[str]:
+        """What a start with these options would fail or be held up by now, in sentences."""
+        return warnings_of(options, self._shared.resolve_model)
 
     def delete(self, name: str) -> None:
         """Remove it with its logs; ``InstanceRunning`` unless it is stopped or failed."""

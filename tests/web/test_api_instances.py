@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from llamactl.runtime import Runtime
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 from tests.web.conftest import INSTANCE_PORTS, PATIENCE, Instances, Models
 
@@ -35,7 +36,7 @@ def test_a_new_instance_is_stopped_and_has_every_field(instances: Instances, mod
     answer = instances.create("one", backend_options={"model": str(model)})
     told = answer.get_json()
     assert answer.status_code == 201
-    assert set(told) == FIELDS
+    assert told.pop("warnings") == [] and set(told) == FIELDS
     assert (told["name"], told["status"], told["port"], told["pid"]) == (
         "one",
         "stopped",
@@ -135,6 +136,41 @@ def test_a_wrong_option_is_named(instances: Instances, client: FlaskClient) -> N
         assert (answer.status_code, told["error"]) == (400, "invalid_request"), options
         assert field in told["details"]
     assert client.get("/api/v1/instances").get_json() == []
+
+
+def test_a_model_that_is_not_cached_is_said_to_be_when_it_is_saved(
+    instances: Instances, client: FlaskClient
+) -> None:
+    answer = instances.create("one", backend_options={"model": "org/name:Q4_K_M"})
+    assert answer.status_code == 201
+    (warning,) = answer.get_json()["warnings"]
+    assert "org/name:Q4_K_M is not in the cache" in warning
+    assert "`llamactl download org/name:Q4_K_M`" in warning
+    assert warning == client.get("/api/v1/instances/one/plan").get_json()["why"]
+    changed = client.put(
+        "/api/v1/instances/one", json={"backend_options": {"hf_repo": "org/name:Q8_0"}}
+    )
+    (warning,) = changed.get_json()["warnings"]
+    assert "fetches it at the first start" in warning
+    assert "`llamactl download org/name:Q8_0`" in warning
+    changed = client.put("/api/v1/instances/one", json={"backend_options": {"ctx_size": 1}})
+    assert changed.get_json()["warnings"] == []
+
+
+def test_a_secret_variable_is_masked_and_kept_when_the_mask_comes_back(
+    instances: Instances, client: FlaskClient, runtime: Runtime
+) -> None:
+    variables = {"MY_TOKEN": "s3cret", "CUDA_VISIBLE_DEVICES": "0"}
+    made = instances.create("one", environment=variables).get_json()
+    assert made["options"]["environment"] == {"MY_TOKEN": "***", "CUDA_VISIBLE_DEVICES": "0"}
+    options = client.get("/api/v1/instances/one").get_json()["options"]
+    options["environment"]["CUDA_VISIBLE_DEVICES"] = "1"
+    changed = client.put("/api/v1/instances/one", json=options)
+    assert changed.status_code == 200 and "s3cret" not in changed.text
+    kept = runtime.supervisor.get("one").options.environment
+    assert kept == {"MY_TOKEN": "s3cret", "CUDA_VISIBLE_DEVICES": "1"}
+    copy = instances.create("two", environment={"MY_TOKEN": "***"})
+    assert copy.status_code == 400 and "environment.MY_TOKEN" in copy.get_json()["details"]
 
 
 def test_another_backend_is_refused_by_its_own_code(instances: Instances) -> None:

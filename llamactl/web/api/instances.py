@@ -9,7 +9,12 @@ from flask import Blueprint, Response
 from llamactl.instances.figures import NO_FIGURES
 from llamactl.instances.options import Options, OptionsJson
 from llamactl.instances.plan import PlanJson, plan_json
-from llamactl.instances.snapshot import InstanceJson, instance_json
+from llamactl.instances.snapshot import (
+    InstanceJson,
+    InstanceSnapshot,
+    SavedInstanceJson,
+    instance_json,
+)
 from llamactl.web import services
 from llamactl.web.answer_schema import schema_of
 from llamactl.web.answers import empty_answer, json_answer, text_answer
@@ -63,13 +68,13 @@ def show_instance(name: str) -> Response:
     "POST",
     "/<name>",
     takes=OPTIONS,
-    gives=InstanceJson,
+    gives=SavedInstanceJson,
     answers={201: "The instance, stopped", 400: "A wrong name or option", 409: "It exists"},
 )
 def create_instance(name: str) -> Response:
     """Make an instance; it is not started."""
     options = Options.from_json(json_body(), services().config)
-    return json_answer(instance_json(services().supervisor.create(name, options)), 201)
+    return _saved(services().supervisor.create(name, options), 201)
 
 
 @route(
@@ -77,13 +82,19 @@ def create_instance(name: str) -> Response:
     "PUT",
     "/<name>",
     takes=OPTIONS,
-    gives=InstanceJson,
+    gives=SavedInstanceJson,
     answers={200: "The instance", 400: "A wrong option", 404: NONE},
 )
 def update_instance(name: str) -> Response:
     """Replace an instance's options; it is restarted if it ran."""
     options = Options.from_json(json_body(), services().config)
-    return json_answer(instance_json(services().supervisor.update(name, options)))
+    return _saved(services().supervisor.update(name, options), 200)
+
+
+def _saved(snapshot: InstanceSnapshot, status: int) -> Response:
+    warnings = services().supervisor.warnings(snapshot.options)
+    saved: SavedInstanceJson = {**instance_json(snapshot), "warnings": warnings}
+    return json_answer(saved, status)
 
 
 @route(
