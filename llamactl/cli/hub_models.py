@@ -57,6 +57,8 @@ def variants(
         return
     heads = ("TAG", "SIZE", "MEMORY", "FITS", "CACHED", "FILES")
     click.echo(table(heads, [_variant_row(variant) for variant in found["variants"]]))
+    if found.get("refused"):
+        say(found["refused"])
 
 
 @click.command()

@@ -67,12 +67,17 @@ class VariantJson(TypedDict):
 
 
 class VariantsJson(TypedDict):
-    """What a repository offers at a commit. `ctx_size` is the context that is to fit."""
+    """What a repository offers at a commit. `ctx_size` is the context that is to fit.
+
+    `refused`: the hub lists the files and does not give them, as with a licence that nobody
+    accepted yet; the sentence says what to do.
+    """
 
     repo: str
     commit: str
     ctx_size: int
     machine: MachineJson
+    refused: str | None
     variants: list[VariantJson]
 
 
@@ -83,6 +88,7 @@ def offers_json(found: RepositoryOffers) -> VariantsJson:
         "commit": found.commit,
         "ctx_size": found.load.ctx_size,
         "machine": machine_json(found.machine),
+        "refused": None if found.refused is None else found.refused.details,
         "variants": [_offer_json(offer) for offer in found.offers],
     }
 

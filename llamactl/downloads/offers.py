@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from llamactl.errors import Interrupted, TransferError
+from llamactl.errors import DisabledRepo, GatedRepo, Interrupted, TransferError, Unauthorized
 from llamactl.hub.client import HubClient
 from llamactl.models.cache import ModelCache
 from llamactl.models.dimensions import Dimensions
@@ -32,6 +32,8 @@ _HEADER_BYTES = 256 * 1024
 _MOST_HEADERS = 8
 _PATIENCE = 8.0
 _REMEMBERED = 256
+#: A download would meet the same, until somebody does something about it.
+_REFUSALS = (DisabledRepo, GatedRepo, Unauthorized)
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ class Offer:
 
 @dataclass(frozen=True)
 class RepositoryOffers:
-    """What the repository has at ``commit``; memory is reckoned for ``load``."""
+    """What the repository has at ``commit``; memory is reckoned for ``load``.
+
+    ``refused`` is what the hub said where it lists the files and does not give them.
+    """
 
     repo_id: str
     commit: str
     load: Load
     machine: Machine
     offers: tuple[Offer, ...]
+    refused: TransferError | None = None
 
 
 class Offers:
@@ -76,7 +82,7 @@ class Offers:
         commit = self._hub.commit(repo_id)
         variants = quants(self._hub.tree(repo_id, commit))
         models = [model for model in self._cache.list() if model.ref.repo_id == repo_id]
-        dimensions = self._dimensions(repo_id, commit, variants, models)
+        dimensions, refused = self._dimensions(repo_id, commit, variants, models)
         offers = []
         for variant in variants:
             projector = variant.mmproj.size if variant.mmproj else 0
@@ -89,7 +95,7 @@ class Offers:
             holding = [model for model in models if _holds(model, variant)]
             newer = any(_differs(model, variant) for model in holding)
             offers.append(Offer(variant, bool(holding), newer, need, judge(need, machine)))
-        return RepositoryOffers(repo_id, commit, load, machine, tuple(offers))
+        return RepositoryOffers(repo_id, commit, load, machine, tuple(offers), refused)
 
     def _dimensions(
         self,
@@ -97,8 +103,11 @@ class Offers:
         commit: str,
         variants: Sequence[Variant],
         cached: Iterable[CachedModel],
-    ) -> Mapping[str, Dimensions | None]:
-        """The dimensions of each different model, from the disk where they are there."""
+    ) -> tuple[Mapping[str, Dimensions | None], TransferError | None]:
+        """The dimensions of each different model, from the disk where they are there.
+
+        And the first of the hub's refusals that a person can do something about.
+        """
         wanted: dict[str, HubFile] = {}
         for variant in variants:
             wanted.setdefault(_model_of(variant), variant.files[0])
@@ -109,12 +118,15 @@ class Offers:
                 found[name] = _read(model)
         missing = [name for name in wanted if found.get(name) is None][:_MOST_HEADERS]
         asked = [wanted[name] for name in missing]
-        found.update(zip(missing, self._ask_all(repo_id, commit, asked), strict=True))
-        return found
+        answers = self._ask_all(repo_id, commit, asked)
+        refusals = (answer for answer in answers if isinstance(answer, TransferError))
+        for name, answer in zip(missing, answers, strict=True):
+            found[name] = None if isinstance(answer, TransferError) else answer
+        return found, next(refusals, None)
 
     def _ask_all(
         self, repo_id: str, commit: str, files: Sequence[HubFile]
-    ) -> list[Dimensions | None]:
+    ) -> list[Dimensions | TransferError | None]:
         if not files:
             return []
         halt = threading.Event()
@@ -130,7 +142,7 @@ class Offers:
 
     def _ask(
         self, repo_id: str, commit: str, file: HubFile, halt: threading.Event
-    ) -> Dimensions | None:
+    ) -> Dimensions | TransferError | None:
         with self._lock:
             if file.oid in self._known:
                 self._known.move_to_end(file.oid)
@@ -142,7 +154,7 @@ class Offers:
             found = None
         except (TransferError, Interrupted) as error:
             log.info("%s of %s: its header cannot be had: %s", file.filename, repo_id, error)
-            return None
+            return error if isinstance(error, _REFUSALS) else None
         with self._lock:
             self._known[file.oid] = found
             if len(self._known) > _REMEMBERED:

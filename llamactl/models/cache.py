@@ -22,7 +22,7 @@ from llamactl.models.library import Library
 from llamactl.models.names import check_commit
 from llamactl.models.publication import Publisher
 from llamactl.models.reference import ModelRef
-from llamactl.models.removal import Remover, plan_removal
+from llamactl.models.removal import Removal, Remover, plan_removal
 from llamactl.models.selection import Selection
 from llamactl.models.snapshots import CachedModel
 from llamactl.models.store import Store
@@ -195,16 +195,7 @@ class ModelCache:
         ``ModelInUse``.
         """
         with self._lock, disk.named_errors(self.flat.root):
-            inventory = self._library.inventory(repo_id)
-            entries = entries_of(inventory)
-            gone = [e for e in entries if tag is None or e.tag.casefold() == tag.casefold()]
-            if not gone:
-                raise _not_found(
-                    repo_id, tag, [entry.tag for entry in entries], "Check the spelling"
-                )
-            kept = [entry for entry in entries if entry not in gone]
-            shared = self._library.shared_names(repo_id)
-            removal = plan_removal(inventory, gone, kept, shared)
+            removal = self._removal(repo_id, tag)
             paths = removal.paths()
             users = self._in_use(paths) if paths else []
             if users:
@@ -220,6 +211,20 @@ class ModelCache:
             self._remover.remove(repo_id, removal, staying)
             self._verified.forget(gone_names)
             self._sweep(repo_id)
+
+    def leaving(self, repo_id: str, tag: str | None) -> frozenset[str]:
+        """The names of the files that ``delete`` would remove. Raises ``ModelNotFound``."""
+        return frozenset(file.filename for file in self._removal(repo_id, tag).files)
+
+    def _removal(self, repo_id: str, tag: str | None) -> Removal:
+        inventory = self._library.inventory(repo_id)
+        entries = entries_of(inventory)
+        gone = [e for e in entries if tag is None or e.tag.casefold() == tag.casefold()]
+        if not gone:
+            tags = [entry.tag for entry in entries]
+            raise _not_found(repo_id, tag, tags, "Check the spelling")
+        kept = [entry for entry in entries if entry not in gone]
+        return plan_removal(inventory, gone, kept, self._library.shared_names(repo_id))
 
     def _whole(self, ref: ModelRef) -> CachedModel:
         model = self.find(ref)

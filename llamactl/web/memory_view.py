@@ -43,7 +43,7 @@ def memory_view(need: Need, machine: Machine) -> MemoryView:
     """The need in words and figures, judged for this machine."""
     parts = [f"{size_text(need.weights)} weights"]
     if need.cache is None or need.compute is None:
-        parts.append("a cache that its header does not tell")
+        parts.append("a cache that is not known without its header")
     else:
         parts.append(f"{size_text(need.cache)} cache")
         parts.append(f"{size_text(need.compute)} compute")

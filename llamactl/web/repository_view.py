@@ -20,10 +20,13 @@ from llamactl.web.views import CachedModelView, cached_model_view
 
 @dataclass(frozen=True)
 class CachedTagView:
-    """A cached tag; ``facts`` are its header's, or ``unreadable`` says why there are none."""
+    """A cached tag; ``facts`` are its header's, or ``unreadable`` says why there are none.
+
+    ``memory`` is None while files are missing: what is there tells nothing of the whole.
+    """
 
     model: CachedModelView
-    memory: MemoryView
+    memory: MemoryView | None
     facts: tuple[tuple[str, str], ...]
     chat_template: str
     unreadable: str
@@ -75,7 +78,7 @@ def cached_tag_view(model: CachedModel, load: Load, machine: Machine, now: float
     except (NotGGUF, OSError) as error:
         return CachedTagView(view, _memory(model, None, load, machine), (), "", str(error))
     memory = _memory(model, header.dimensions, load, machine)
-    facts = tuple(_facts(header).items())
+    facts = tuple(_facts(header, whole=model.complete).items())
     return CachedTagView(view, memory, facts, header.chat_template or "", "")
 
 
@@ -119,7 +122,10 @@ def _offer_view(found: RepositoryOffers, offer: Offer) -> OfferView:
 
 def _memory(
     model: CachedModel, dimensions: Dimensions | None, load: Load, machine: Machine
-) -> MemoryView:
+) -> MemoryView | None:
+    if not model.complete:
+        return None
+
     def size(type_: FileType) -> int:
         return sum(file.size for file in model.files if file.type == type_)
 
@@ -133,10 +139,10 @@ def _parts(variant: Variant) -> str:
     return shards + (" and mmproj" if variant.mmproj else "")
 
 
-def _facts(header: GGUFHeader) -> Mapping[str, str]:
+def _facts(header: GGUFHeader, *, whole: bool) -> Mapping[str, str]:
     facts = {
         "Architecture": header.architecture,
-        "Parameters": _count_text(header.parameters),
+        "Parameters": _count_text(header.parameters) if whole else None,
         "Quantisation": header.quantisation,
         "Context length": _number(header.context_length),
         "Layers": _number(header.layers),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,16 @@ class CachedModelsView:
 
 
 @dataclass(frozen=True)
+class DeletionView:
+    """What goes with a cached tag, and what stays because another tag needs it."""
+
+    model: CachedModelView
+    going: tuple[CachedFileView, ...]
+    staying: tuple[CachedFileView, ...]
+    freed: str
+
+
+@dataclass(frozen=True)
 class KeyView:
     id: int
     name: str
@@ -112,6 +122,18 @@ def cached_model_view(model: Json, now: float) -> CachedModelView:
             )
             for file in files
         ),
+    )
+
+
+def deletion_view(model: Json, going: Set[str], now: float) -> DeletionView:
+    """``going`` are the names of the files that would go."""
+    view = cached_model_view(model, now)
+    sizes = {file["name"]: file["size"] for file in model["files"]}
+    return DeletionView(
+        view,
+        tuple(file for file in view.files if file.name in going),
+        tuple(file for file in view.files if file.name not in going),
+        size_text(sum(sizes[name] for name in sizes if name in going)),
     )
 
 

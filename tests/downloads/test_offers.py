@@ -101,6 +101,8 @@ def test_files_that_may_not_be_read_are_offered_without_a_promise(
     assert {offer.verdict.fits for offer in found.offers} == {None}
     _finder, found = offers(site, Machine(Memory(0, 2**37)))
     assert {offer.verdict.fits for offer in found.offers} == {False}, "the weights alone do not"
+    refused = offers_json(found)["refused"]
+    assert refused is not None and "licence" in refused
 
 
 def test_what_is_no_gguf_is_offered_without_a_promise(site: Site, hub: FakeHub) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import gguf
 import pytest
 
+from llamactl.models.dimensions import Dimensions
 from llamactl.models.fit import Load, estimate
 from llamactl.models.gguf import GGUFHeader, NotGGUF, read_dimensions, read_header, read_model
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
@@ -248,8 +249,11 @@ def test_no_flipped_bit_breaks_the_reckoning_of_memory(tmp_path: Path, real_head
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 8
         path.write_bytes(damaged)
-        beginning = partial(read_dimensions, "m.gguf", bytes(damaged))
-        for tell in (lambda: read_header(path).dimensions, beginning):
+        told: tuple[Callable[[], Dimensions | None], ...] = (
+            lambda: read_header(path).dimensions,
+            partial(read_dimensions, "m.gguf", bytes(damaged)),
+        )
+        for tell in told:
             try:
                 dimensions = tell()
             except NotGGUF:

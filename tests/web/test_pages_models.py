@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from llamactl.config import Config
 from llamactl.downloads.limits import Limits
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
-from tests.fakes.gguf_files import tiny_gguf_bytes
+from tests.fakes.gguf_files import tiny_gguf, tiny_gguf_bytes
 from tests.web.conftest import PATIENCE
 from tests.web.visitor import Element, Visitor
 
@@ -184,6 +184,34 @@ def test_delete_asks_first_and_then_deletes(
     assert "No model is cached yet." in visitor.page.text
 
 
+def test_a_deletion_says_before_what_goes_and_what_another_tag_needs(
+    visitor: Visitor, hub: FakeHub
+) -> None:
+    projector = "mmproj-F16.gguf"
+    contents = {Q4: seeded_bytes(SIZE, 1), "m-Q8_0.gguf": seeded_bytes(SIZE, 2)}
+    hub.add_repo(REPO, {**contents, projector: seeded_bytes(50_000, 3)})
+    for tag in ("Q4_K_M", "latest", "Q8_0"):
+        download(visitor, f"{REPO}:{tag}")
+        until(visitor, "/models", lambda page: "completed" in page.text)
+        visitor.press(f"Remove from the list {REPO}:{tag}")
+
+    def told(tag: str) -> str:
+        return (
+            visitor.open(f"/models/delete?repo={REPO}&tag={tag}").one("form", class_="panel").text
+        )
+
+    before, _, after = told("Q8_0").partition("Stays")
+    assert "200 kB in 1 file will be removed" in before
+    assert "m-Q8_0.gguf" in before and projector not in before
+    assert projector in after
+    assert "Only this name goes" in told("latest")
+    visitor.press("Delete model")
+    visitor.open(f"/models/delete?repo={REPO}&tag=Q8_0")
+    visitor.press("Delete model")
+    assert "250 kB in 2 files will be removed" in told("Q4_K_M")
+    assert "Stays" not in told("Q4_K_M")
+
+
 def test_a_model_in_use_stays_and_the_page_says_who_uses_it(
     visitor: Visitor, repo: str, hub: FakeHub, web_config: Config
 ) -> None:
@@ -225,7 +253,7 @@ def test_add_instance_from_a_cached_model_fills_the_form(
     visitor: Visitor, repo: str, web_config: Config
 ) -> None:
     cached(visitor, repo)
-    visitor.press(f"Add Instance with {REFERENCE}")
+    visitor.press(f"Run {REFERENCE}")
     flat: Path = web_config.llama_cpp.cache_dir / f"{REPO.replace('/', '_')}_{Q4}"
     assert visitor.field("Model")["value"] == str(flat)
     assert visitor.field("Name")["value"] == "llama-3.2-3b-instruct-q4_k_m"
@@ -247,6 +275,39 @@ def test_a_cached_file_that_is_no_gguf_is_said_to_be_none(visitor: Visitor, repo
     cached(visitor, repo)
     page = visitor.open(f"/models/{REPO}")
     assert "not a GGUF" in page.one(class_="alert warn small").text
+
+
+def test_a_model_with_a_missing_file_is_completed_by_a_button(
+    visitor: Visitor, hub: FakeHub, web_config: Config, tmp_path: Path
+) -> None:
+    shards = tiny_gguf(tmp_path / "m-Q4_K_M.gguf", shards=2)
+    hub.add_repo(REPO, {shard.name: shard.read_bytes() for shard in shards})
+    cached(visitor, REFERENCE)
+    lost = shards[1].name
+    for path in [
+        *web_config.llama_cpp.cache_dir.iterdir(),
+        *web_config.llama_cpp.hub_dir.rglob("*"),
+    ]:
+        if path.name.endswith(lost):
+            path.unlink()
+    page = visitor.open(f"/models/{REPO}")
+    assert "A file is missing" in page.text
+    assert {"Memory", "Parameters"}.isdisjoint(each.text for each in page.all("dt"))
+    visitor.press(f"Complete {REFERENCE}")
+    until(visitor, "/models", lambda page: page.text.count("completed") == 2)
+    page = visitor.open(f"/models/{REPO}")
+    assert {"Memory", "Parameters"} <= {each.text for each in page.all("dt")}
+    assert f"Complete {REFERENCE}" not in visitor.buttons()
+
+
+def test_files_that_the_hub_lists_and_does_not_give_are_offered_with_the_reason(
+    visitor: Visitor, repo: str, hub: FakeHub
+) -> None:
+    hub.routes.repos[REPO].gated = "manual"
+    page = visitor.open(f"/models/{REPO}?offers=1")
+    assert visitor.answer.status_code == 200
+    assert "licence" in page.one(id="offers").one(class_="alert warn small").text
+    assert f"Download {REFERENCE}" in visitor.buttons()
 
 
 def test_the_hub_is_asked_for_its_offers_by_a_button(visitor: Visitor, repo: str) -> None:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.downloads.snapshots import job_json
-from llamactl.errors import LlamactlError, ModelNotFound
+from llamactl.errors import CacheNotWritable, LlamactlError, ModelInUse, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
@@ -17,7 +17,7 @@ from llamactl.web.errors import status_of
 from llamactl.web.job_views import current_jobs
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import Part, render_page
-from llamactl.web.views import CachedModelView, cached_model_view, cached_models_view
+from llamactl.web.views import cached_models_view, deletion_view
 
 blueprint = Blueprint("models", __name__)
 
@@ -56,19 +56,17 @@ def download() -> AnyResponse:
 @blueprint.get("/models/delete")
 def confirm_delete() -> str:
     """Ask whether the files of one cached tag may go."""
-    model = _find(request.args.get("repo", ""), request.args.get("tag", ""))
-    return render_template("models/delete.html", model=model, error=None)
+    return _confirmation(request.args.get("repo", ""), request.args.get("tag", ""), None)
 
 
 @blueprint.post("/models/delete")
 def delete() -> AnyResponse:
     """Delete one cached tag."""
     repo, tag = request.form.get("repo", ""), request.form.get("tag", "")
-    model = _find(repo, tag)
     try:
         delete_cached(repo, tag)
-    except LlamactlError as error:
-        page = render_template("models/delete.html", model=model, error=error)
+    except (ModelInUse, CacheNotWritable) as error:
+        page = _confirmation(repo, tag, error)
         return Response(page, status=status_of(error), mimetype="text/html")
     return redirect(url_for("pages.models.index"), 303)
 
@@ -96,11 +94,12 @@ def _cached() -> Part:
     return Part("models/_cached.html", cached_models_view(models, where, time.time()))
 
 
-def _find(repo: str, tag: str) -> CachedModelView:
+def _confirmation(repo: str, tag: str, error: LlamactlError | None) -> str:
     for model in services().cache.list():
-        shown = cached_model_json(model)
-        if shown["repo"] == repo and shown["tag"] == tag:
-            return cached_model_view(shown, time.time())
+        if (model.ref.repo_id, model.ref.tag) == (repo, tag):
+            going = services().cache.leaving(repo, tag)
+            view = deletion_view(cached_model_json(model), going, time.time())
+            return render_template("models/delete.html", view=view, model=view.model, error=error)
     raise ModelNotFound(f"{repo}:{tag} is not cached")
 
 

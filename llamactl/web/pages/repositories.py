@@ -40,9 +40,11 @@ def show(org: str, name: str) -> Response:
     cached = [model for model in services().cache.list() if model.ref.repo_id == repo_id]
     offers: tuple[OfferView, ...] | None = None
     error: LlamactlError | None = None
+    refused: LlamactlError | None = None
     if request.args.get("offers"):
         try:
-            offers = offer_views(services().offers.of(repo_id, load, machine))
+            found = services().offers.of(repo_id, load, machine)
+            offers, refused = offer_views(found), found.refused
         except LlamactlError as failure:
             error = failure
     now = time.time()
@@ -53,6 +55,7 @@ def show(org: str, name: str) -> Response:
         hub_page=f"{services().config.hub.endpoint}/{repo_id}",
         cached=[cached_tag_view(model, load, machine, now) for model in cached],
         offers=offers,
+        refused=refused,
         # Without a script a button asks; offline nothing does, unless a person wants to know.
         asks=not services().config.hub.offline,
         context=context_view(load.ctx_size, machine),
