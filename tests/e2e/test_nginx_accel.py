@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -268,3 +269,69 @@ def test_the_instances_own_counts_are_in_the_metrics(front: Accelerated) -> None
     ).text
     assert 'llamactl_instance_tokens_total{instance="chat",kind="generated"} 7.0' in text
     assert "--metrics" in front.llama.events("start")[0]["argv"]
+
+
+def named_locations(text: str) -> list[str]:
+    """How an instance is asked, as a shipped file says it, line by line."""
+    named = text[text.index("location @llamactl_instance") : text.rindex("return 502")]
+    return [line.strip() for line in named.splitlines()]
+
+
+def test_below_a_path_an_instance_is_asked_in_the_same_way() -> None:
+    below, own = (
+        named_locations((DEPLOY / name).read_text())
+        for name in ("nginx-accel-subpath.conf", "nginx-accel.conf")
+    )
+    assert below == own
+
+
+def test_below_a_path_nginx_carries_the_answers_too(tmp_path: Path) -> None:
+    llama = FakeLlama(tmp_path)
+    settings = {
+        **llama.settings,
+        "server.port": free_port(),
+        "server.accel": "nginx",
+        "server.url_prefix": "/llamactl",
+        "server.trusted_proxies": ["127.0.0.1"],
+    }
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    port = free_port()
+    server = LlamactlProcess(tmp_path / "server", settings)
+    try:
+        server.start()
+        locations = (DEPLOY / "nginx-accel-subpath.conf").read_text()
+        form = re.search(r"(?m)^#\s+(log_format .*;)$", locations)
+        assert form is not None
+        for shipped, ours in (
+            ("127.0.0.1:8080", f"127.0.0.1:{settings['server.port']}"),
+            ("/var/lib/llamactl", str(server.data_dir)),
+            ("/var/log/nginx", str(folder)),
+        ):
+            assert shipped in locations
+            locations = locations.replace(shipped, ours)
+        site = f"{form[1]} server {{ listen 127.0.0.1:{port}; {locations} }}"
+        with Nginx(folder, port, site):
+            options = {"model": str(llama.model)}
+            body = {"backend_type": "llama_cpp", "backend_options": options}
+            assert server.api("POST", "/instances/chat", json=body).status_code == 201
+            answer = requests.post(
+                f"http://127.0.0.1:{port}/llamactl/v1/chat/completions",
+                # More than an nginx allows where nothing else is said.
+                json={"model": "chat", "messages": MESSAGES, "padding": "x" * (2 << 20)},
+                headers=server.headers,
+                timeout=PATIENCE,
+            )
+            assert (answer.status_code, answer.json()["object"]) == (200, "chat.completion")
+            wait_for(
+                "the end to be told",
+                lambda: (
+                    [
+                        (each["carrier"], each["status"])
+                        for each in server.api("GET", "/activity").json()["requests"]
+                    ]
+                    == [("nginx", "200")]
+                ),
+            )
+    finally:
+        server.kill_everything()
