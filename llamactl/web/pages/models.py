@@ -16,7 +16,7 @@ from llamactl.web.actions import delete_cached
 from llamactl.web.errors import status_of
 from llamactl.web.job_views import current_jobs
 from llamactl.web.pages.fields import Field
-from llamactl.web.pages.live import Part, render_page
+from llamactl.web.pages.live import RESTING_SECONDS, Part, render_page
 from llamactl.web.views import cached_models_view, deletion_view
 
 blueprint = Blueprint("models", __name__)
@@ -91,7 +91,10 @@ def _jobs() -> Part:
 def _cached() -> Part:
     models = [cached_model_json(model) for model in services().cache.list()]
     where = str(services().config.llama_cpp.cache_dir)
-    return Part("models/_cached.html", cached_models_view(models, where, time.time()))
+    view = cached_models_view(models, where, time.time())
+    # A long list takes longer to draw, and is looked through rather than watched.
+    resting = RESTING_SECONDS + len(models) // 50
+    return Part("models/_cached.html", view, resting_seconds=resting)
 
 
 def _confirmation(repo: str, tag: str, error: LlamactlError | None) -> str:
