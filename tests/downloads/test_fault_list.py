@@ -57,7 +57,7 @@ It answers 400, as for files that are too large for it
     test_a_lasting_400_fails_without_a_storm_of_retries
 The hub limits the rate of resolves
     test_a_resolve_that_is_rate_limited_for_a_moment_goes_on_after_it
-    test_a_rate_limited_resolve_is_waited_out_and_shown
+    test_a_long_rate_limit_of_a_resolve_is_shown_and_waited_out_by_all
     test_a_wait_for_the_rate_limit_can_be_left_at_once
 A Retry-After is a date, a day, negative or nonsense, or no limit is reached at all
     test_a_retry_after_that_makes_no_sense_is_survived

@@ -216,7 +216,7 @@ def test_a_retry_after_that_makes_no_sense_is_survived(site: Site, value: str) -
     site.assert_complete(site.download())
 
 
-def test_a_rate_limited_resolve_is_waited_out_and_shown(site: Site) -> None:
+def test_a_long_rate_limit_of_a_resolve_is_shown_and_waited_out_by_all(site: Site) -> None:
     site.hub.fault(
         "hub",
         "/resolve/",

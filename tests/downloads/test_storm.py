@@ -1,6 +1,6 @@
 """Random faults, pauses, restarts and kills, seeded: nothing lost, wrong or left behind.
 
-``LLAMACTL_TEST_STORM=200`` makes it that many rounds.
+``LLAMACTL_TEST_STORM=200`` makes it that many rounds, ``LLAMACTL_TEST_STORM_SEED=5000`` others.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.downloads.worker_process import leftovers
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 ROUNDS = int(os.environ.get("LLAMACTL_TEST_STORM", "8"))
+FIRST = int(os.environ.get("LLAMACTL_TEST_STORM_SEED", "0"))
 REF = ModelRef("storm/set", "Q4_K_M")
 NAMES = [f"set-Q4_K_M-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
 
@@ -64,7 +65,7 @@ def contents(seed: int) -> dict[str, bytes]:
     return {name: seeded_bytes(chance.randrange(1, 1_500_000), f"{seed} {name}") for name in NAMES}
 
 
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
 def test_a_storm_is_weathered(site: Site, seed: int) -> None:
     chance, payloads = random.Random(seed), contents(seed)
     site.hub.add_repo(REF.repo_id, payloads)
@@ -111,7 +112,7 @@ def settled(site: Site, job_id: str, *, pause: bool = False) -> str:
     return job_id
 
 
-@pytest.mark.parametrize("seed", range(max(2, ROUNDS // 3)))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + max(2, ROUNDS // 3)))
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_kills_in_a_storm_lose_nothing(tmp_path: Path, seed: int) -> None:
     chance, payloads = random.Random(seed), contents(seed)
