@@ -13,4 +13,4 @@ blueprint = Blueprint("docs", __name__)
 @blueprint.get("/docs")
 def show() -> str:
     """Show every address for programs, with what it takes and answers."""
-    return render_template("docs/show.html", rooms=docs_view(document(current_app)))
+    return render_template("docs/show.html", view=docs_view(document(current_app)))

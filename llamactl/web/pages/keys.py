@@ -102,7 +102,7 @@ def _form(names: Mapping[int, str], error: InvalidRequest | None, *, empty: bool
             value=typed.get("name", ""),
             wrong=wrong("name"),
             required=True,
-            width="half",
+            width="third",
         ),
         Field(
             "expires_at",
@@ -111,7 +111,7 @@ def _form(names: Mapping[int, str], error: InvalidRequest | None, *, empty: bool
             help="Left empty, it never expires.",
             value=typed.get("expires_at", ""),
             wrong=wrong("expires_at"),
-            width="half",
+            width="third",
         ),
     )
     chosen = [(id_, name, str(id_) in ticked) for id_, name in sorted(names.items())]
