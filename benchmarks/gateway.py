@@ -69,6 +69,17 @@ class Connection:
         assert match is not None, head
         return await self.reader.readexactly(int(match[1]))
 
+    async def events(self, request: bytes, count: int) -> None:
+        """Send a request for a stream; returns once so many events are there."""
+        await self.head(request)
+        seen = 0
+        rest = b""
+        while seen < count:
+            data = rest + await self.reader.read(1 << 16)
+            assert len(data) > len(rest), f"{count - seen} events of a stream were lost"
+            seen += data.count(b"\n\n")
+            rest = data[-1:]
+
     async def late(self, request: bytes) -> list[float]:
         """Send a request for a stream; the milliseconds by which each event came late."""
         await self.head(request)
@@ -115,6 +126,21 @@ async def lateness(target: Target, streams: int, events: int, gap: float) -> lis
         return late
 
     return list(chain(*await asyncio.gather(*(one(number) for number in range(streams)))))
+
+
+async def pace(target: Target, streams: int, events: int) -> float:
+    """Events a second of so many streams together, of an instance that never waits."""
+    body: dict[str, object] = {"model": "fast", "stream": True, "events": events, "gap": 0}
+    request = target.request("POST", "/v1/chat/completions", body)
+
+    async def one() -> None:
+        connection = await Connection.open(target)
+        await connection.events(request, events)
+        connection.writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(streams)))
+    return streams * events / (time.perf_counter() - began)
 
 
 async def while_asking_health(
@@ -177,6 +203,14 @@ async def streams_table(ways: Ways, streams: int, events: int, gap: float) -> No
         )
 
 
+async def pace_table(ways: Ways, events: int) -> None:
+    """How many events a second pass on each way, all streams together."""
+    print("\n| events a second | 1 stream | 16 streams |\n|---|---|---|")
+    for name, target in ways.items():
+        alone, together = [await pace(target, count, events // count) for count in (1, 16)]
+        print(f"| {name} | {alone:,.0f} | {together:,.0f} |")
+
+
 async def measure(ways: Ways, options: argparse.Namespace) -> None:
     """Print the tables."""
     print(f"\n## The gateway, on {machine()}")
@@ -184,6 +218,7 @@ async def measure(ways: Ways, options: argparse.Namespace) -> None:
     print("streams later by 50 ms, /healthz below 250 ms meanwhile.")
     for clients in (1, 16):
         await requests_table(ways, clients, options.requests)
+    await pace_table(ways, 32_000)
     await streams_table(ways, 1, 500, 0.005)
     for streams in options.streams:
         # Beyond that many events a second, the client that measures is what is measured.
