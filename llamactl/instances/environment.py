@@ -22,6 +22,12 @@ def scrubbed(inherited: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in inherited.items() if not _SCRUBBED.fullmatch(name)}
 
 
+def _secrets(config: Config, token: Secret | None) -> set[str]:
+    """Our own secrets, which a configuration can take from variables of any name."""
+    known = (*config.auth.management_keys, config.auth.metrics_key, config.hub.token, token)
+    return {secret.reveal() for secret in known if secret is not None}
+
+
 def child_environment(
     inherited: Mapping[str, str],
     config: Config,
@@ -34,7 +40,8 @@ def child_environment(
     An instance that reads the hub itself gets the token and the mirror; it and a router find in the
     Hub cache what llamactl downloaded.
     """
-    variables = scrubbed(inherited)
+    secrets = _secrets(config, token)
+    variables = {name: value for name, value in scrubbed(inherited).items() if value not in secrets}
     # Today's llama-server looks for the Hub cache here; LLAMA_CACHE would be looked at first, and
     # is the flat cache for builds before 2026.
     variables["HF_HUB_CACHE"] = str(config.llama_cpp.hub_dir)

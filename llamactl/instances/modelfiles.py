@@ -64,25 +64,16 @@ def warnings_of(options: Options, resolve_model: ResolveModel) -> list[str]:
     try:
         find_files(options, resolve_model)
     except StartFailed as error:
-        return [obstacle_text(error, options)]
+        return [error.details]
     return [
-        _with_remedy(f"{repo} is not cached; llama-server fetches it at the first start.", repo)
+        f"{repo} is not cached; llama-server fetches it at the first start. {_remedy(repo)}."
         for repo in options.hub_repos
         if not _is_cached(repo, resolve_model)
     ]
 
 
-def obstacle_text(error: StartFailed, options: Options) -> str:
-    """Why these options cannot start, and how to get the model if that is what is missing."""
-    return _with_remedy(error.details, options.text_option("model"))
-
-
-def _with_remedy(sentence: str, name: str | None) -> str:
-    """The sentence, and how to get a model that is not there."""
-    remedy = f"llamactl download {name}"
-    if name is None or not is_reference(name) or remedy in sentence:
-        return sentence
-    return f"{sentence} `{remedy}` downloads it."
+def _remedy(reference: str) -> str:
+    return f"`llamactl download {reference}` downloads it"
 
 
 def _is_cached(repo: str, resolve_model: ResolveModel) -> bool:
@@ -103,7 +94,8 @@ def _locate(options: Options, resolve_model: ResolveModel) -> tuple[Path | None,
     try:
         resolved = resolve_model(name)
     except LlamactlError as error:
-        raise StartFailed(error.message, hint=error.hint) from error
+        hints = [hint.rstrip(".") for hint in (error.hint, _remedy(name)) if hint]
+        raise StartFailed(error.message, hint=". ".join(hints)) from error
     if mmproj is None and options.option("mmproj_auto") is not False:
         mmproj = resolved.mmproj
     return resolved.path, mmproj

@@ -16,7 +16,6 @@ from llamactl.errors import (
 )
 from llamactl.instances.admission import Amount, Decision, Limits, MemoryAsked, Place, decide
 from llamactl.instances.instance import Instance
-from llamactl.instances.modelfiles import obstacle_text
 from llamactl.instances.plan import (
     StartPlan,
     figures_text,
@@ -74,7 +73,7 @@ class Places:
             need, demand = room.weigh(instance.options)
         except StartFailed as error:
             with self._shared.lock:
-                return impossible_plan(room.free(), obstacle_text(error, instance.options))
+                return impossible_plan(room.free(), error.details)
         with self._shared.lock:
             free = room.free()
             if instance.has_place:

@@ -64,3 +64,15 @@ def test_the_child_gets_its_own_key_whatever_was_configured(make_config: ConfigF
     environment = built(config, environment={"B": "2"})
     assert environment["LLAMA_API_KEY"] == "child-key"
     assert (environment["A"], environment["B"]) == ("1", "2")
+
+
+def test_a_secret_does_not_arrive_under_the_name_that_the_configuration_took_it_from(
+    make_config: ConfigFactory,
+) -> None:
+    key = "k" * 40
+    config = make_config({"auth.management_keys": [key], "auth.metrics_key": "m" * 40})
+    inherited = {"ADMIN_KEY": key, "SCRAPE_KEY": "m" * 40, "MY_HUB": "hf_one", "OTHER": "o"}
+    environment = child_environment(
+        inherited, config, Options(), Secret("child-key"), Secret("hf_one")
+    )
+    assert set(inherited) & set(environment) == {"OTHER"}

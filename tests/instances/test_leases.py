@@ -312,6 +312,23 @@ def test_those_who_wait_are_served_in_their_order(make_stage: StageFactory) -> N
     assert order == ["c", "b", "d"]
 
 
+def test_what_was_just_started_for_a_request_serves_it_before_it_makes_room(
+    make_stage: StageFactory,
+) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    stage.create("a", **stage.fake("--fake-load 0.3"))
+    stage.create("b")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(stage.supervisor.lease, "a")
+        stage.until("starting", "a")
+        second = pool.submit(stage.supervisor.lease, "b")
+        lease = first.result(PATIENCE)
+        assert ask(lease) == 200 and not second.done()
+        lease.release()
+        second.result(PATIENCE).release()
+    assert len(stage.llama.events("start")) == 2
+
+
 def test_two_who_wait_for_one_share_the_eviction(make_stage: StageFactory) -> None:
     stage = make_stage({"instances.max_running_instances": 2})
     for name in ("a", "b", "c"):

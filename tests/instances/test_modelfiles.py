@@ -65,7 +65,7 @@ def test_a_chosen_projector_is_preferred(config: Config, tmp_path: Path) -> None
 def test_a_model_that_is_not_cached_is_said_to_be(config: Config) -> None:
     with pytest.raises(StartFailed, match="org/name:Q4 is not cached") as caught:
         find(config, model="org/name:Q4")
-    assert caught.value.hint == "Download it."
+    assert caught.value.hint == "Download it. `llamactl download org/name:Q4` downloads it"
 
 
 def test_a_missing_file_is_named(config: Config, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from llamactl.config import Config
 from llamactl.errors import InvalidRequest
+from llamactl.instances.commandline import parse_command
 from llamactl.instances.flags import DANGEROUS, FLAGS, lookup
 from llamactl.instances.options import Options
 from tests.conftest import ConfigFactory
@@ -23,12 +24,19 @@ def test_a_dangerous_flag_needs_the_switch(make_config: ConfigFactory, name: str
         {"extra_args": {f"--{name}": value}},
         *({alias: value} for alias in found[0].aliases),
     ]
-    for form in forms:
+    pasted = f"llama-server --{name} {'x' if found[0].values else ''}"
+    bodies: list[dict[str, Any]] = [
+        *({"backend_options": form} for form in forms),
+        {"preset_ini": f"[*]\n{name} = x\n"},
+        *({"preset_ini": f"[*]\n{alias} = x\n"} for alias in found[0].aliases),
+        parse_command(pasted),
+    ]
+    for body in bodies:
         with pytest.raises(InvalidRequest, match="beyond the model") as caught:
-            Options.from_json({"backend_options": form}, make_config())
+            Options.from_json(body, make_config())
         assert "security.allow_dangerous_flags" in caught.value.hint
         allowed = make_config({"security.allow_dangerous_flags": True})
-        Options.from_json({"backend_options": form}, allowed)
+        Options.from_json(body, allowed)
 
 
 @pytest.mark.parametrize(
