@@ -15,7 +15,7 @@ from llamactl.config import load_config
 from llamactl.downloads.offered import offers_json
 from llamactl.downloads.offers import Offers
 from llamactl.downloads.updates import find_updates, update_json
-from llamactl.errors import InvalidRequest
+from llamactl.errors import InvalidRequest, ModelNotFound
 from llamactl.hub.remote import search_hit_json
 from llamactl.instances.backend import Backend
 from llamactl.models.fit import USUAL_CONTEXT, Load
@@ -95,19 +95,24 @@ def updates(
         _check_repo(repo_id)
     found: list[Any]
     if url is not None:
-        found = find_server(config_file, url, key).get(f"{MODELS}/updates", repo=repo_id)
+        server = find_server(config_file, url, key)
+        found = server.get(f"{MODELS}/updates", repo=repo_id)
+        cached = set() if found else {model["repo"] for model in server.get(MODELS)}
     else:
         config = load_config(config_file)
         with cache_alone(config) as cache:
             newer = find_updates(hub_client(config), cache, repo_id)
+            cached = {model.ref.repo_id for model in cache.list()}
         found = [update_json(update) for update in newer]
+    if repo_id is not None and not found and repo_id not in cached:
+        raise ModelNotFound(f"{repo_id} is not in the cache", hint="Check the spelling")
     if as_json:
         print_json(found)
     elif found:
         rows = [(f"{each['repo']}:{each['tag']}", ", ".join(each["changed"])) for each in found]
         click.echo(table(("MODEL", "CHANGED"), rows))
     else:
-        say("Every cached model is as the hub has it.")
+        say(f"{repo_id or 'Every cached model'} is as the hub has it.")
 
 
 def _check_repo(repo_id: str) -> None:

@@ -159,13 +159,13 @@ def bar_lines(job: Job, width: int, *, fancy: bool = True, colour: bool = False)
 def summary(job: Job) -> str:
     """One plain line that says how far the job is."""
     progress = job["progress"]
-    parts = [job["status"]]
+    pace = _pace(job)
+    parts = [pace if pace == "verifying" else job["status"]]
     if progress["total_bytes"]:
         percent = 100 * progress["bytes_downloaded"] // progress["total_bytes"]
         done, total = size_text(progress["bytes_downloaded"]), size_text(progress["total_bytes"])
         parts.append(f"{percent} % ({done} of {total})")
-    pace = _pace(job)
-    if pace:
+    if pace and pace not in parts:
         parts.append(pace)
     if progress["current_file"] and job["status"] in ACTIVE:
         parts.append(plain(progress["current_file"]))

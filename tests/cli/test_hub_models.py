@@ -46,6 +46,8 @@ def test_updates_name_the_files_that_the_hub_has_newer(run: Run, hub: FakeHub) -
     assert update["changed"] == [FILE]
     assert run("download", "org/one-GGUF:Q4_K_M").code == 0
     assert run("models", "updates").out == ""
+    unknown = run("models", "updates", "org/two-GGUF")
+    assert unknown.code == 1 and "org/two-GGUF is not in the cache" in unknown.err
 
 
 def test_a_hub_that_does_not_answer_is_exit_1_and_a_wrong_name_is_exit_2(run: Run) -> None:

@@ -86,7 +86,7 @@ def test_a_wait_says_what_for_and_how_long() -> None:
     waiting = job(detail="rate_limited", retry_at=time.time() + 65)
     assert "rate limited, next try in 1:0" in summary(waiting)
     assert "stalled" in summary(job(detail="stalled"))
-    assert "verifying" in summary(job(detail="verifying"))
+    assert summary(job(detail="verifying")).startswith("verifying  ")
 
 
 def test_a_redrawn_bar_leaves_one_line_for_each_finished_file() -> None:

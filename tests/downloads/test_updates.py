@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from llamactl.downloads.updates import Update, find_updates, update_json
@@ -40,6 +42,15 @@ def test_newer_bytes_are_named_with_both_commits(hub: FakeHub, site: Site) -> No
         "hub_commit": newer,
         "changed": ["preset.ini"],
     }
+
+
+def test_a_small_file_that_cannot_be_read_is_to_be_fetched(hub: FakeHub, site: Site) -> None:
+    hub.push(REPO, {"preset.ini": b"[a]\n"})
+    site.download()
+    preset = site.cache.flat.preset_path(REPO)
+    preset.unlink()
+    os.mkfifo(preset)
+    assert [update.changed for update in updates(site)] == [("preset.ini",)]
 
 
 def test_a_repository_that_is_gone_is_left_out_unless_it_was_asked_for(
