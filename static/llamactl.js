@@ -6,20 +6,63 @@ Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
   !(name === "open" && node.tagName === "DETAILS");
 
 /* Someone marks text in a log, or has scrolled back in it: it must not move under their eyes. */
-const isReading = (part) => {
-  const log = part.querySelector(".log");
-  if (log === null) {
-    return false;
-  }
+const isReading = (log) => {
   const selection = document.getSelection();
   const marks = !selection.isCollapsed && selection.containsNode(log, true);
   return marks || Math.abs(log.scrollTop) > 24;
 };
 
+/* A log that goes on while it is looked at: its last lines come first, with every connection. */
+const KEPT_LINES = 2000;
+const followLog = (log) => {
+  const pre = log.querySelector("pre");
+  const state = document.querySelector("[data-log-state]");
+  let source = null;
+  let lines = [];
+  let changed = false;
+  const show = () => {
+    const reads = isReading(log);
+    state.textContent = source === null ? "" : reads ? "Waits while you read" : "Follows";
+    if (!changed || reads) {
+      return;
+    }
+    changed = false;
+    pre.textContent = lines.join("\n");
+    const empty = document.getElementById("log-empty");
+    if (empty !== null && lines.length > 0) {
+      empty.remove();
+    }
+  };
+  const open = () => {
+    source = new EventSource(log.dataset.follow);
+    source.onopen = () => {
+      lines = [];
+    };
+    source.onmessage = (event) => {
+      lines.push(...event.data.split("\n"));
+      lines.splice(0, lines.length - KEPT_LINES);
+      changed = true;
+    };
+  };
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+  document.addEventListener("visibilitychange", () => {
+    close();
+    if (!document.hidden) {
+      open();
+    }
+  });
+  open();
+  setInterval(show, 250);
+};
+document.querySelectorAll("[data-follow]").forEach(followLog);
+
 /* What asks by itself waits while nobody looks. */
 document.addEventListener("htmx:confirm", (event) => {
   const polls = event.detail.triggeringEvent === undefined;
-  if (polls && (document.hidden || isReading(event.target))) {
+  if (polls && document.hidden) {
     event.preventDefault();
   }
 });

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llamactl.errors import InvalidRequest
-from llamactl.instances.masking import MASK
 
 #: What tells options from an object whose keys are names.
 _OPTIONS = frozenset({"backend_type", "backend_options"})
@@ -38,8 +37,6 @@ def read_instances(text: str, name: str = "") -> dict[str, Mapping[str, Any]]:
     found = dict(_named(raw, name))
     if not found:
         raise InvalidRequest("There is no instance in it", field="json")
-    for each, options in found.items():
-        _refuse_masks(each, options)
     return found
 
 
@@ -74,14 +71,3 @@ def _whole(raw: Any) -> Any:
     if isinstance(raw, dict) and isinstance(raw.get("name"), str) and "options" in raw:
         return raw
     raise InvalidRequest("In a list, each instance has a name and options", field="json")
-
-
-def _refuse_masks(name: str, options: Mapping[str, Any]) -> None:
-    environment = options.get("environment")
-    for variable, value in environment.items() if isinstance(environment, dict) else ():
-        if value == MASK:
-            raise InvalidRequest(
-                f"{name}: environment.{variable} is masked, as pages show it",
-                hint="Write the value in its place, or take an export.",
-                field="json",
-            )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llamactl.web.config_shown import MASK
-from llamactl.web.texts import ago_text, moment_text, sentence_start
+from llamactl.web.texts import ago_text, moment_text, sentence_start, size_text
 from llamactl.web.views import Button, Json
 
 INSTANCE_TONES = {
@@ -19,6 +20,8 @@ INSTANCE_TONES = {
     "restarting": "warn",
     "failed": "bad",
 }
+#: States with a process.
+UP = frozenset({"starting", "running", "stopping"})
 #: States that change by themselves soon.
 MOVING = frozenset({"starting", "stopping", "restarting"})
 START: Button = ("start", "Start", "main")
@@ -31,6 +34,11 @@ INSTANCE_BUTTONS: Mapping[str, tuple[Button, ...]] = {
     "stopping": (),
     "restarting": (STOP,),
     "failed": (START, ("stop", "Dismiss", "")),
+}
+#: What a running instance is called that does not do its work.
+UNWELL: Mapping[str, tuple[str, str, str]] = {
+    "wedged": ("wedged", "bad", "It serves somebody and gets no further. Restart it."),
+    "unresponsive": ("no answer", "warn", "It runs, and does not answer when asked how it is."),
 }
 SAID = {
     "starting": "The model is being loaded.",
@@ -52,7 +60,9 @@ class InstanceView:
     model: str
     model_short: str
     aliases: str
-    port: int | None
+    group: str
+    memory: str
+    busy: str
     last_used: str
     error: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -70,18 +80,33 @@ class InstanceView:
 
 
 @dataclass(frozen=True)
-class InstancesView:
+class GroupView:
+    """Instances with one limit; ``name`` is empty for those without a group."""
+
+    name: str
+    said: str
     instances: tuple[InstanceView, ...]
+
+
+@dataclass(frozen=True)
+class InstancesView:
+    """All of them, in their groups. ``summary`` counts them by status."""
+
+    groups: tuple[GroupView, ...]
+    summary: str
 
     @property
     def moving(self) -> bool:
-        return any(instance.moving for instance in self.instances)
+        return any(instance.moving for group in self.groups for instance in group.instances)
 
 
 @dataclass(frozen=True)
 class LogView:
+    """The last lines of a log; ``address`` is where a script reads on."""
+
     name: str
     lines: tuple[str, ...]
+    address: str
 
 
 @dataclass(frozen=True)
@@ -98,22 +123,48 @@ def instance_view(instance: Json, now: float) -> InstanceView:
     options = instance["options"]
     model = model_of(options.get("backend_options") or {})
     last_used = instance.get("last_used")
+    memory = instance.get("memory_bytes")
+    label, tone, said = status, INSTANCE_TONES.get(status, ""), SAID.get(status, "")
+    if status == "running":
+        label, tone, said = UNWELL.get(instance.get("health") or "", (label, tone, said))
     return InstanceView(
         id=instance["id"],
         name=instance["name"],
         status=status,
-        label=status,
-        tone=INSTANCE_TONES.get(status, ""),
-        said=SAID.get(status, ""),
+        label=label,
+        tone=tone,
+        said=said,
         model=model,
         model_short=model.rpartition("/")[2] if model.startswith(("/", "~")) else model,
         aliases=", ".join(options.get("aliases") or ()),
-        port=instance.get("port"),
+        group=options.get("group") or "",
+        memory=size_text(memory) if memory else "–",
+        busy=_busy(instance),
         last_used=ago_text(last_used, now) if last_used else "never",
         error=tuple(sentence_start(instance.get("error") or "").splitlines()),
         facts=_instance_facts(instance, now),
         buttons=INSTANCE_BUTTONS.get(status, ()),
     )
+
+
+def instances_view(
+    instances: Sequence[InstanceView], limits: Mapping[str, int], running: int
+) -> InstancesView:
+    """All instances by group, those without one first.
+
+    ``limits`` are how many of a group may run, and ``running`` how many of all; below 0 any number.
+    """
+    counts = Counter(each.label for each in instances)
+    said = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
+    most = f"; {running} may run at a time" if running >= 0 else ""
+    groups = []
+    for name in sorted({each.group for each in instances}):
+        members = tuple(each for each in instances if each.group == name)
+        up = sum(each.status in UP for each in members)
+        limit = limits.get(name, -1)
+        may = f", {limit} may run at a time" if limit >= 0 else ""
+        groups.append(GroupView(name, f"{up} of {len(members)} up{may}", members))
+    return InstancesView(tuple(groups), f"{said}{most}" if instances else "")
 
 
 def model_of(backend_options: Mapping[str, Any]) -> str:
@@ -155,21 +206,34 @@ def calls_view(name: str, base_url: str) -> CallsView:
     return CallsView(curl, python)
 
 
+def _busy(instance: Json) -> str:
+    """What it does at the moment, in a few words."""
+    count, rate = instance.get("in_flight") or 0, instance.get("tokens_per_second")
+    if not count:
+        return ""
+    words = f"{count} request" + ("" if count == 1 else "s")
+    return f"{words}, {rate:.1f} tokens/s" if rate else words
+
+
 def _instance_facts(instance: Json, now: float) -> tuple[tuple[str, str], ...]:
     def text(name: str) -> str:
         value = instance.get(name)
         return "–" if value is None else str(value)
 
+    memory, rate = instance.get("memory_bytes"), instance.get("tokens_per_second")
     last_used = instance.get("last_used")
     facts = [
+        ("Memory", size_text(memory) if memory else "–"),
+        ("In flight", text("in_flight")),
+        ("Requests", text("requests")),
+        ("Tokens per second", "–" if rate is None else f"{rate:.1f}"),
         ("Health", text("health")),
+        ("Restarts", text("restarts")),
+        ("Last used", ago_text(last_used, now) if last_used else "never"),
         ("Port", text("port")),
         ("Process", text("pid")),
-        ("Restarts", text("restarts")),
-        ("In flight", text("in_flight")),
-        ("Last used", ago_text(last_used, now) if last_used else "never"),
         ("Created", moment_text(instance["created"])),
     ]
     if instance.get("exit_code") is not None:
-        facts.insert(4, ("Exit code", text("exit_code")))
+        facts.insert(6, ("Exit code", text("exit_code")))
     return tuple(facts)

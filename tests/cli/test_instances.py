@@ -188,7 +188,6 @@ def test_import_of_a_name_that_is_taken_makes_nothing_unless_it_may_replace(
         ("3", "neither"),
         ('{"a": 3}', "object"),
         ('[{"name": "a"}]', "name and options"),
-        ('{"a": {"environment": {"T": "***"}}}', "masked"),
     ],
 )
 def test_a_file_that_holds_no_instances_is_bad_usage(

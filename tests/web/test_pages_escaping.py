@@ -14,19 +14,21 @@ from flask import Flask, render_template
 
 from llamactl.errors import InvalidRequest
 from llamactl.web.errors import Problem
-from llamactl.web.instance_views import CallsView, InstancesView, InstanceView, LogView
+from llamactl.web.instance_views import CallsView, GroupView, InstancesView, InstanceView, LogView
 from llamactl.web.job_views import JobsView, JobView
 from llamactl.web.memory_view import ContextView
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.instance_editing import FormPage
 from llamactl.web.pages.instance_fields import InstanceForm
+from llamactl.web.pages.instance_files import ImportPage
+from llamactl.web.pages.instance_models import RouterModelsView
 from llamactl.web.pages.instance_starts import PresetOffer
 from llamactl.web.pages.keys import KeyForm, MadeKey
 from llamactl.web.preview_view import PreviewView
 from llamactl.web.repository_view import CachedTagView, HitView, OfferView, UpdateView
 from llamactl.web.system_view import SystemView
 from llamactl.web.texts import last_lines, plain
-from llamactl.web.views import CachedModelsView, CachedModelView, KeyView
+from llamactl.web.views import CachedModelsView, CachedModelView, DeletionView, KeyView
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -111,12 +113,20 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("models/_jobs.html", {"view": JobsView((job(text),))}),
         ("models/_cached.html", {"view": CachedModelsView((model, model), text, text)}),
-        ("models/delete.html", {"model": model, "error": error}),
+        (
+            "models/delete.html",
+            {
+                "model": model,
+                "view": DeletionView(model, model.files, model.files, text),
+                "error": error,
+            },
+        ),
         ("models/index.html", {"form": fields(text)[0], "parts": {}}),
         (
             "models/repository.html",
             {
                 "repo_id": text,
+                "refused": error,
                 "address": f"/models/{text}",
                 "hub_page": f"https://hub.example/{text}",
                 "cached": [filled(CachedTagView, text)],
@@ -135,9 +145,14 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
         ("downloads/_jobs.html", {"view": JobsView((job(text),))}),
         ("downloads/_show.html", {"view": job(text)}),
         ("downloads/show.html", {"job": job(text), "parts": {}}),
-        ("instances/_list.html", {"view": InstancesView((instance(text),))}),
+        (
+            "instances/_list.html",
+            {"view": InstancesView((GroupView(text, text, (instance(text),)),), text)},
+        ),
         ("instances/_status.html", {"view": instance(text)}),
-        ("instances/_log.html", {"view": LogView(text, (text, text))}),
+        ("instances/_log.html", {"view": LogView(text, (text, text), text)}),
+        ("instances/_models.html", {"view": filled(RouterModelsView, text)}),
+        ("instances/import.html", {"page": ImportPage(text, text, True, text, text)}),
         ("instances/delete.html", {"instance": instance(text), "error": error}),
         (
             "instances/form.html",
@@ -161,6 +176,8 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
                 "name": text,
                 "warning": text,
                 "calls": CallsView(text, text),
+                "log": LogView(text, (text, text), text),
+                "preview": filled(PreviewView, text),
                 "options": text,
                 "parts": {},
             },

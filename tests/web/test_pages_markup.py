@@ -27,6 +27,7 @@ PAGES = [
     "/downloads?form=limits",
     "/instances",
     "/instances/new",
+    "/instances/new/import",
     "/instances/one",
     "/instances/one/edit",
     "/instances/one/duplicate",

@@ -103,7 +103,7 @@ def update(name: str) -> AnyResponse:
     return redirect(url_for("pages.instances.show", name=name), 303)
 
 
-@blueprint.post("/instances/preview")
+@blueprint.post("/instances/new/preview")
 def preview() -> str:
     """Show the estimate and the line for what is typed, while it is typed."""
     changes_nothing()

@@ -3,52 +3,66 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.errors import LlamactlError
+from llamactl.instances.figures import NO_FIGURES
+from llamactl.instances.options import Options
 from llamactl.instances.snapshot import instance_json
 from llamactl.web import services
 from llamactl.web.errors import status_of
 from llamactl.web.instance_views import (
-    InstancesView,
     InstanceView,
     LogView,
     calls_view,
     instance_view,
+    instances_view,
     options_text,
 )
+from llamactl.web.pages.instance_models import models_part
 from llamactl.web.pages.live import Part, render_page
 from llamactl.web.pages.replies import button, done
-from llamactl.web.streams import log_answer
-from llamactl.web.texts import last_lines
+from llamactl.web.preview_view import PreviewView, preview_view, wrong_view
+from llamactl.web.streams import event_answer, log_answer
+from llamactl.web.texts import last_lines, plain
 
 blueprint = Blueprint("instances", __name__)
 
 LOG_LINES = 400
-LOG_SECONDS = 2
+#: Between two looks at an instance that somebody watches.
+LIVE_SECONDS = 2
 
 
 @blueprint.get("/instances")
 def index() -> Response:
     """Show all instances."""
     address = url_for("pages.instances.index")
-    return render_page("instances/index.html", address, {"list": _list}, warning=_warning())
+    there = bool(services().supervisor.instances())
+    parts = {"list": _list}
+    return render_page("instances/index.html", address, parts, warning=_warning(), any=there)
 
 
 @blueprint.get("/instances/<name>")
 def show(name: str) -> Response:
     """Show one instance: its state, its log, how to call it."""
-    instance = instance_json(services().supervisor.get(name))
+    supervisor = services().supervisor
+    options = supervisor.get(name).options
+    parts: dict[str, Callable[[], Part]] = {"status": lambda: _status(name)}
+    if options.is_router:
+        parts["models"] = lambda: models_part(name)
     return render_page(
         "instances/show.html",
         url_for("pages.instances.show", name=name),
-        {"status": lambda: _status(name), "log": lambda: _log(name)},
+        parts,
         name=name,
         warning=_warning(),
         calls=calls_view(name, request.url_root.rstrip("/")),
-        options=options_text(instance["options"]),
+        log=_log(name),
+        preview=_preview(name, options),
+        options=options_text(options.to_json()),
     )
 
 
@@ -56,6 +70,12 @@ def show(name: str) -> Response:
 def log(name: str) -> Response:
     """Give everything that is kept of an instance's log."""
     return log_answer(services().supervisor.whole_log(name))
+
+
+@blueprint.get("/instances/<name>/log/follow")
+def follow_log(name: str) -> Response:
+    """Show the last lines of an instance's log and what it writes from now on, as events."""
+    return event_answer(services().supervisor.follow_logs(name, LOG_LINES), plain)
 
 
 @blueprint.post("/instances/<name>/<any(start, stop, restart):verb>")
@@ -93,19 +113,33 @@ def delete(name: str) -> AnyResponse:
 
 def _list() -> Part:
     now = time.time()
-    all_of_them = services().supervisor.instances()
-    view = InstancesView(tuple(instance_view(instance_json(each), now) for each in all_of_them))
+    supervisor, config = services().supervisor, services().config.instances
+    figures = supervisor.figures()
+    instances = [
+        instance_view(instance_json(each, figures.get(each.name, NO_FIGURES)), now)
+        for each in supervisor.instances()
+    ]
+    view = instances_view(instances, config.group_limits, config.max_running_instances)
     return Part("instances/_list.html", view, view.moving)
 
 
 def _status(name: str) -> Part:
-    view = _view(name)
-    return Part("instances/_status.html", view, view.moving)
+    supervisor = services().supervisor
+    figures = supervisor.figures(name).get(name, NO_FIGURES)
+    view = instance_view(instance_json(supervisor.get(name), figures), time.time())
+    return Part("instances/_status.html", view, view.moving, resting_seconds=LIVE_SECONDS)
 
 
-def _log(name: str) -> Part:
+def _log(name: str) -> LogView:
     lines = last_lines(services().supervisor.logs(name, LOG_LINES), LOG_LINES)
-    return Part("instances/_log.html", LogView(name, lines), resting_seconds=LOG_SECONDS)
+    return LogView(name, lines, url_for("pages.instances.follow_log", name=name))
+
+
+def _preview(name: str, options: Options) -> PreviewView:
+    try:
+        return preview_view(services().supervisor.preview(name, options), options)
+    except LlamactlError as error:
+        return wrong_view(error)
 
 
 def _view(name: str) -> InstanceView:
