@@ -80,6 +80,10 @@ class Supervisor:
         self._leases = Leases(self._shared, self._places)
         self._shared.admit = self._places.admit
         self._started = False
+        #: llama.cpp is asked for its devices before the first request has to wait for that.
+        self._first_look = threading.Thread(
+            target=self._shared.room.look, name="instance-memory", daemon=True
+        )
 
     def start(self) -> None:
         """End what a former life left, then bring up what ran when the server went down."""
@@ -88,6 +92,8 @@ class Supervisor:
         shared.spawner.start()
         shared.watcher.start()
         self._started = True
+        if shared.room.mode != "off":
+            self._first_look.start()
         if warning := shared.backend.warning():
             logger.warning("%s", warning)
         wanted = self._registry.load()
@@ -129,6 +135,8 @@ class Supervisor:
             instance.log.close()
         # The spawner's end is the end of every child: nothing survives it, whatever happened above.
         self._shared.spawner.stop()
+        if self._first_look.is_alive():
+            self._first_look.join(max(0.0, deadline - time.monotonic()))
         self._shared.watcher.stop()
         self._started = False
         return done
