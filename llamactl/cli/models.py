@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from llamactl.cli.cached_model import show
 from llamactl.cli.client import Server
 from llamactl.cli.groups import DefaultGroup
 from llamactl.cli.hub_models import search, updates, variants
@@ -124,7 +125,7 @@ def verify(
         raise VerificationFailed("\n".join(damaged))
 
 
-for _command in (variants, search, updates):
+for _command in (show, variants, search, updates):
     models.add_command(_command)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamactl.downloads.offers import Offer, RepositoryOffers
 from llamactl.downloads.updates import Update
 from llamactl.hub.remote import SearchHit
 from llamactl.models.dimensions import Dimensions
+from llamactl.models.facts import facts_of
 from llamactl.models.fit import Load, Machine, estimate
-from llamactl.models.gguf import GGUFHeader, NotGGUF, read_model
+from llamactl.models.gguf import NotGGUF, read_model
 from llamactl.models.selection import Variant
 from llamactl.models.snapshots import CachedModel, FileType, cached_model_json
 from llamactl.web.memory_view import MemoryView, memory_view
@@ -78,7 +78,7 @@ def cached_tag_view(model: CachedModel, load: Load, machine: Machine, now: float
     except (NotGGUF, OSError) as error:
         return CachedTagView(view, _memory(model, None, load, machine), (), "", str(error))
     memory = _memory(model, header.dimensions, load, machine)
-    facts = tuple(_facts(header, whole=model.complete).items())
+    facts = tuple(facts_of(header, whole=model.complete).items())
     return CachedTagView(view, memory, facts, header.chat_template or "", "")
 
 
@@ -137,29 +137,3 @@ def _parts(variant: Variant) -> str:
     files = len(variant.files)
     shards = f"{files} shards" if files > 1 else "1 file"
     return shards + (" and mmproj" if variant.mmproj else "")
-
-
-def _facts(header: GGUFHeader, *, whole: bool) -> Mapping[str, str]:
-    facts = {
-        "Architecture": header.architecture,
-        "Parameters": _count_text(header.parameters) if whole else None,
-        "Quantisation": header.quantisation,
-        "Context length": _number(header.context_length),
-        "Layers": _number(header.layers),
-        "Experts": _number(header.experts),
-        "Tokenizer": header.tokenizer,
-        "Vocabulary": _number(header.vocabulary_size),
-        "Chat template": "yes" if header.chat_template else "none",
-    }
-    return {name: value for name, value in facts.items() if value}
-
-
-def _number(value: int | None) -> str | None:
-    return f"{value:,}" if value else None
-
-
-def _count_text(count: int) -> str:
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)

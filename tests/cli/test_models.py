@@ -38,6 +38,30 @@ def test_without_a_server_the_cache_itself_is_listed(run: Run, cached: Path) -> 
     assert model["files"][0]["path"] == str(cached)
 
 
+def test_show_tells_what_the_file_says_of_itself_and_what_it_takes(run: Run, cached: Path) -> None:
+    outcome = run("models", "show", "org/name:q4_k_m", "--ctx-size", "4096")
+    assert outcome.code == 0, outcome.err
+    title, *lines = outcome.out.splitlines()
+    assert title == "org/name:Q4_K_M"
+    told = {line[2:].split("  ")[0]: line.split("  ")[-1] for line in lines}
+    assert told["Architecture"] == "llama"
+    assert told["File"] == str(cached)
+    assert "with 4,096 tokens: " in told["Memory"] and "weights" in told["Memory"]
+    [model] = json.loads(run("models", "show", "org/name", "--json").out)
+    assert model["facts"]["Context length"] == "8,192"
+    assert model["memory"]["weights"] == cached.stat().st_size
+    assert model["chat_template"]
+    missing = run("models", "show", "org/other")
+    assert missing.code == 1 and "org/other is not in the cache" in missing.err
+
+
+def test_show_bears_with_a_file_that_is_no_gguf(run: Run, cached: Path) -> None:
+    cached.write_bytes(b"GGUF, and then nothing of the kind")
+    outcome = run("models", "show", "org/name")
+    assert outcome.code == 0, outcome.err
+    assert "GGUF" in outcome.out and "not known" in outcome.out
+
+
 def test_an_empty_cache_is_a_message_and_no_result(run: Run) -> None:
     outcome = run("models")
     assert (outcome.code, outcome.out) == (0, "")
