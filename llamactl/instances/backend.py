@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 from llamactl.config import LlamaCppConfig
 from llamactl.instances.devices import visible_gpus
 from llamactl.instances.environment import scrubbed
+from llamactl.instances.hints import HOW_TO_INSTALL
 from llamactl.instances.memory import parse_devices, read_machine
 from llamactl.models.fit import Machine
 
@@ -25,11 +26,6 @@ logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["command", "embedded", "missing"]
 
-HOW_TO_INSTALL = (
-    "Install llama.cpp's own llama-server (`brew install llama.cpp`, your distribution's package, "
-    "or a build from https://github.com/ggml-org/llama.cpp) and put it on PATH, or name it in "
-    "backends.llama-cpp.command."
-)
 _FLAG = re.compile(r"(?:^|, +)(--?[A-Za-z][\w.-]*)")
 _REMOVED = "the argument has been removed"
 #: What lists fewer flags than that is no llama-server's help.

@@ -7,13 +7,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamactl.errors import InvalidRequest
 from llamactl.instances.flags import RENAMED, RESERVED, Flag, lookup, nearest
-from llamactl.instances.options import Options
 from llamactl.instances.shellwords import split_words
 from llamactl.instances.values import Value, number_text
+
+if TYPE_CHECKING:
+    from llamactl.instances.options import Options
 
 #: Words before and after a command that mean nothing for what it runs: prompts, and how a shell is
 #: to go on.

@@ -17,13 +17,13 @@ if not __package__:  # run as a file, isolated: the package lies two folders up
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from llamactl.errors import LlamactlError
-from llamactl.instances.backend import HOW_TO_INSTALL
 from llamactl.instances.embedded_flags import (
     Setting,
     documented,
     read_settings,
     words_of,
 )
+from llamactl.instances.hints import HOW_TO_INSTALL
 
 PROGRAM = "llamactl-llama-server"
 #: The sampling flags that a model's own defaults must not override, and how llama.cpp calls them.

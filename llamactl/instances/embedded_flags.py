@@ -13,9 +13,9 @@ from typing import Any
 
 from llamactl.errors import InvalidRequest, UnsupportedFlag
 from llamactl.instances import values
-from llamactl.instances.backend import HOW_TO_INSTALL
 from llamactl.instances.commandline import Given, read_flags, unknown_flag
 from llamactl.instances.flags import Flag
+from llamactl.instances.hints import HOW_TO_INSTALL
 
 _TABLE = """
 threads                 cpuparams.n_threads

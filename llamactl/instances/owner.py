@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REPORTED_LINES = 20
+#: In how many parts a load is cut by the looks at it, and the shortest of these in seconds.
+_LOOKS = 50
+_SHORTEST_POLL = 0.005
 #: Other ports that are tried, without counting as a crash, when a stranger took the first.
 _PORT_TRIES = 3
 
@@ -123,6 +126,7 @@ class Owner:
         probe = Probe(run.host, run.port, run.key, self.bell.fileno())
         with self._shared.lock:
             instance.set_process(run.pid, run.port, run.key, run.files)
+        began = time.monotonic()
         while self._is("starting") and not run.has_ended() and not run.stalled(self._timing):
             if probe.readiness(self._timing.probe) == "ready":
                 with self._shared.lock:
@@ -130,7 +134,9 @@ class Owner:
                         run.ready_at = time.monotonic()
                         instance.became_ready()
                         return
-            self.bell.wait(self._timing.poll)
+            # A short load is looked at more often: the look comes late by little of its length.
+            lately = (time.monotonic() - began) / _LOOKS
+            self.bell.wait(max(_SHORTEST_POLL, min(self._timing.poll, lately)))
 
     def _serve(self, run: Run) -> Diagnosis | None:
         """Return when it has ended, is to be stopped, was idle for too long, or is wedged.

@@ -20,9 +20,9 @@ from llamactl.config import Config
 from llamactl.errors import InvalidRequest, StartFailed, UnsupportedFlag
 from llamactl.hub.tokens import current_token
 from llamactl.instances import commandline, processes
-from llamactl.instances.backend import HOW_TO_INSTALL
 from llamactl.instances.embedded_flags import check_embedded
 from llamactl.instances.environment import child_environment
+from llamactl.instances.hints import HOW_TO_INSTALL
 from llamactl.instances.modelfiles import expand, find_files
 from llamactl.instances.permissions import check_permitted
 from llamactl.instances.shared import Shared, Timing

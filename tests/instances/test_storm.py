@@ -99,9 +99,11 @@ class Storm:
         if self._random.random() < 0.2:
             self._supervisor.delete(name)
             self._stage.create(name, restart_delay=0)
+        model = self._random.choice([self._stage.llama.model] * 9 + [Path("/no/such.gguf")])
         options = self._stage.options(
             **self._stage.fake(self._random.choice(FLAGS)),
-            restart_delay=0,
+            backend_options={"model": str(model)},
+            restart_delay=self._random.choice([0, 0.3]),
             idle_timeout=self._random.choice([0, 0.002]),
             group=self._random.choice([None, "pair"]),
         )
@@ -207,7 +209,8 @@ def test_a_storm_does_nothing_illegal_and_leaves_nothing(
     ended = threading.Event()
     storms = [Storm(stage, SEED * 100 + number, ended) for number in range(4)]
     watch = Watch(stage, ended)
-    threads = [threading.Thread(target=each.run) for each in (*storms, watch)]
+    works = [*(storm.run for storm in storms), watch.run]
+    threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
         thread.start()
     time.sleep(SECONDS)
@@ -219,8 +222,8 @@ def test_a_storm_does_nothing_illegal_and_leaves_nothing(
     assert sum(storm.done for storm in storms) > 10 * SECONDS
     for name in NAMES:
         stage.supervisor.stop_instance(name)
-    for name in NAMES:
-        eventually(lambda name=name: stage.get(name).status in ("stopped", "failed"), name)
+    at_rest = {"stopped", "failed"}
+    eventually(lambda: {each.status for each in stage.supervisor.instances()} <= at_rest, "rest")
     eventually(lambda: not stage.processes(), "the end of every process")
     eventually(lambda: threading.active_count() <= threads_before, "the end of every thread")
     eventually(lambda: open_descriptors() <= open_before, "the end of every descriptor")
