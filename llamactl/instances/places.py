@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from llamactl.errors import (
@@ -80,9 +81,11 @@ class Places:
                 return running_plan(need, free, instance.status)
             instance.demand = demand
             decision = self.decision(instance)
+            leaving = {each.name for each in self._instances if _leaves(each)}
+            stopped = tuple(name for name in decision.evict if name not in leaving)
             held = {each.name: room.held_by(each.name).total for each in self._instances}
             refusal = "" if decision.admitted else self.refusal(instance, decision).details
-        return make_plan(need, free, decision, held, refusal)
+        return make_plan(need, free, replace(decision, evict=stopped), held, refusal)
 
     def start_now(self, instance: Instance) -> None:
         """A person starts it: now, or ``MaxInstancesReached``."""
@@ -224,7 +227,8 @@ class Places:
         victims = [every[name] for name in decision.evict]
         back = sum((room.held_by(victim.name) for victim in victims), Amount())
         for victim in victims:
-            logger.info("%s stops to make room for %s", victim.name, instance.name)
+            if not _leaves(victim):
+                logger.info("%s stops to make room for %s", victim.name, instance.name)
             room.release(victim.name)
         if instance.demand is not None:
             room.claim(instance.name, decision.takes, instance.demand.pageable)
@@ -235,13 +239,18 @@ class Places:
 
     def _place(self, instance: Instance) -> Place:
         unused = instance.in_flight == 0 and instance.waiters == 0
-        evictable = unused and instance.status in ("running", "restarting")
-        return Place(
-            instance.name,
-            instance.options.group,
-            instance.last_used if evictable else None,
-            self._shared.room.held_by(instance.name),
-        )
+        idle_since = None
+        if _leaves(instance):
+            idle_since = float("-inf")
+        elif unused and instance.status in ("running", "restarting"):
+            idle_since = instance.last_used
+        held = self._shared.room.held_by(instance.name)
+        return Place(instance.name, instance.options.group, idle_since, held)
+
+
+def _leaves(instance: Instance) -> bool:
+    """Whether its place comes free in a moment anyway, so that who needs it only has to wait."""
+    return instance.status == "stopping" and not instance.again
 
 
 def _count(number: int, of: str = "") -> str:

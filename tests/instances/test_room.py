@@ -51,7 +51,8 @@ class GpuStage:
         machine.running = self._running
 
     def _running(self) -> int:
-        alive = [each for each in self.supervisor.instances() if each.status == "running"]
+        up = ("running", "stopping")
+        alive = [each for each in self.supervisor.instances() if each.status in up]
         return sum(self.sizes.get(each.name, 0) for each in alive)
 
     def create(self, name: str, gigabytes: int, **options: Any) -> None:
@@ -266,6 +267,21 @@ def test_a_start_waits_until_the_memory_of_the_evicted_one_is_back(on_gpu: GpuFa
     assert len(gpu.stage.llama.events("start")) == 1
     gpu.machine.held_back = 0
     gpu.stage.until("running", "b")
+
+
+@pytest.mark.parametrize("mode", ["warn", "enforce"])
+def test_a_start_waits_for_one_that_is_being_stopped_anyway(
+    on_gpu: GpuFactory, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    gpu = on_gpu(mode, ignore_term=True, grace=0.5)
+    gpu.run("a", 6)
+    gpu.create("b", 6)
+    gpu.supervisor.stop_instance("a")
+    plan = gpu.supervisor.plan("b")
+    assert (plan.starts, plan.fits, plan.evicts) == (True, True, ())
+    gpu.supervisor.start_instance("b", wait=PATIENCE)
+    assert gpu.statuses() == {"a": "stopped", "b": "running"}
+    assert len(gpu.stage.processes()) == 1 and "all the same" not in caplog.text
 
 
 def test_the_wait_for_memory_is_bounded(
