@@ -95,10 +95,13 @@ def create(
     if aliases:
         body["aliases"] = list(aliases)
     instance = server.post(f"/instances/{segment(name)}", body)
+    warnings = instance.get("warnings") or ()
+    for warning in warnings:
+        say(warning)
     if start:
         instance = server.post(f"/instances/{segment(name)}/start", wait=WAIT_SECONDS)
     _report(instance, server)
-    if not start:
+    if not start and not warnings:
         tell_obstacle(server, name)
 
 

@@ -104,6 +104,16 @@ def test_create_says_when_a_start_would_fail(run: Run, rest: FakeRest) -> None:
     assert outcome == (0, "tiny stopped\n", f"{why}\n")
 
 
+def test_create_says_what_the_server_warns_of_and_only_once(run: Run, rest: FakeRest) -> None:
+    warning = "org/name is not cached; llama-server fetches it at the first start."
+    rest.answers["POST /instances/tiny"] = (201, {**instance(), "warnings": [warning]})
+    rest.answers["POST /instances/tiny/start"] = (200, instance(status="running"))
+    told = run("instances", "create", "tiny", "--set", "hf_repo=org/name")
+    assert told == (0, "tiny stopped\n", f"{warning}\n")
+    started = run("instances", "create", "tiny", "--set", "hf_repo=org/name", "--start")
+    assert started.err.startswith(f"{warning}\n")
+
+
 def test_create_takes_a_pasted_line_and_says_what_it_leaves_out(run: Run, rest: FakeRest) -> None:
     line = "llama-server -m /m.gguf -c 4096 --port 8080"
     read = {"backend_type": "llama_cpp", "backend_options": {"model": "/m.gguf", "ctx_size": 4096}}
