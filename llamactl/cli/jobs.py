@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from llamactl.cli.client import Server
 from llamactl.cli.local import Services, data_directory, find_server, services
-from llamactl.cli.output import say
+from llamactl.cli.output import say, size_text
 from llamactl.cli.progress import ACTIVE, Bar, Display, Events, Job, Lines
 from llamactl.config import load_config
 from llamactl.downloads.snapshots import job_json
+from llamactl.errors import InvalidState
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 
@@ -82,8 +83,14 @@ class Here:
             self._queue.delete(job_id)
             return "Interrupted; the same command begins anew."
         # Paused rather than queued: a person stopped it, so no later start takes it up unasked.
-        self._queue.pause(job_id)
-        return "Interrupted; the same command goes on from the bytes that are there."
+        try:
+            progress = self._queue.pause(job_id).progress
+        except InvalidState:
+            return "Interrupted as it ended; the same command says how."
+        there = size_text(progress.bytes_downloaded)
+        if progress.total_bytes is not None:
+            there = f"{there} of {size_text(progress.total_bytes)}"
+        return f"Interrupted with {there} on the disk; the same command goes on from there."
 
 
 class There:

@@ -106,8 +106,8 @@ def _told(found: Mapping[str, Any]) -> str:
     if found["changed"]:
         configured = found["configured"]
         lines.append(
-            f"The configuration says {configured['max_concurrent']} and {_speed(configured)}; "
-            "`llamactl settings --reset` returns to it."
+            f"The configuration says {configured['max_concurrent']} at a time and a limit of "
+            f"{_speed(configured)}; `llamactl settings --reset` returns to it."
         )
     return "\n".join(lines)
 

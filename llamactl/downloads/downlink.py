@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import logging
 import os
 import socket
 import ssl
@@ -31,6 +32,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from llamactl.downloads.splicing import Pipe, SplicedResponse
 from llamactl.errors import Interrupted
+
+# At DEBUG it writes down whole addresses, and an address with its signature opens the file.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 _CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 #: The line whose request the present thread is making.

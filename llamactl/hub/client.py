@@ -151,7 +151,7 @@ class HubClient:
         if self._offline:
             raise HubOffline(
                 "The hub is not asked, since HF_HUB_OFFLINE is set",
-                hint="Unset it and restart llamactl",
+                hint="Unset it; a server that runs must be restarted",
             )
 
     def _refuse(self, reply: Reply, repo_id: str) -> None:

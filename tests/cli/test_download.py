@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_an_interrupted_download_goes_on_with_the_same_command(
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "the same command goes on" in err
+    assert re.search(
+        r"Interrupted with [\d.]+ MB of 25\.2 MB on the disk; the same command goes", err
+    )
     assert "Traceback" not in err
     assert not shell.path().exists()
     before = hub.bytes_sent("cdn")
@@ -171,6 +174,14 @@ def test_an_unreachable_hub_is_exit_1(shell: Shell) -> None:
     assert (code, out) == (1, "")
     assert "127.0.0.1" in err
     assert "Traceback" not in err
+
+
+def test_offline_the_hub_is_not_asked_and_the_variable_is_named(shell: Shell, hub: FakeHub) -> None:
+    shell.environment["HF_HUB_OFFLINE"] = "1"
+    code, out, err = shell.run("download", REPO)
+    assert (code, out) == (1, "")
+    assert "HF_HUB_OFFLINE is set. Unset it" in err.splitlines()[-1]
+    assert hub.log == []
 
 
 def test_a_cache_that_cannot_be_written_is_exit_1(shell: Shell) -> None:

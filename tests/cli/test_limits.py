@@ -24,7 +24,7 @@ def test_a_change_holds_until_it_is_reset(run: Run) -> None:
     assert run("settings", "--bandwidth-limit", "20MB", "--max-concurrent", "4").code == 0
     shown = run("settings").out
     assert "max_concurrent   4\nbandwidth_limit  20.0 MB/s\n" in shown
-    assert "The configuration says 2 and none" in shown
+    assert "The configuration says 2 at a time and a limit of none" in shown
     assert run("settings", "--bandwidth-limit", "none").code == 0
     answer = json.loads(run("settings", "--json").out)
     configured = {"bandwidth_limit": None, "max_concurrent": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -224,6 +225,26 @@ def test_a_hub_and_a_cdn_at_ipv6_addresses_serve_bytes(make_config: ConfigFactor
         finally:
             site.stop()
         assert hub.leaks == []
+
+
+def test_no_file_no_log_and_no_error_has_the_token_or_a_signature(
+    hub: FakeHub, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hub.routes.repos[REPO].private = True
+    site.token = hub.token
+    hub.fault("cdn", ".", kind="cut", after=30_000, times=4)
+    hub.fault("cdn", ".", kind="status", status=403, nth=9, times=None)
+    failed = site.download()
+    assert failed.job.status == "failed"
+    hub.clear_faults()
+    site.assert_complete(site.queue.wait(site.queue.retry(failed.job.id).job.id, LONG))
+    told = [caplog.text, failed.job.error or "", str(site.queue.jobs())]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".gguf"]
+    assert any(path.name == "llamactl.db" for path in files)
+    for secret in (hub.token, "Signature="):
+        assert [text for text in told if secret in text] == []
+        assert [path.name for path in files if secret.encode() in path.read_bytes()] == []
 
 
 def test_two_threads_that_submit_the_same_bytes_at_once_fetch_them_once(
