@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from llamactl.instances.options import Options
+from llamactl.web.instance_views import instance_view
 from tests.web.conftest import PATIENCE
 from tests.web.visitor import Element, Visitor
 
@@ -234,6 +238,156 @@ def test_an_instance_that_does_not_exist_is_a_page_that_says_so(
     assert visitor.answer.status_code == 404
     for suffix in ("/edit", "/delete", "/log"):
         assert visitor.client.get(f"/instances/{name}{suffix}").status_code == 404
+
+
+def test_the_page_shows_what_a_running_instance_takes_and_does(
+    visitor: Visitor, model: str
+) -> None:
+    add(visitor, "one", "Create and start", model=model)
+    page = until(visitor, "/instances/one", lambda page: status(page) == "running")
+    terms = {each.text: each.within("div").one("dd").text for each in page.all("dt")}
+    assert terms["Memory"].endswith("B") and terms["In flight"] == "0"
+    assert {"Requests", "Tokens per second", "Restarts", "Health"} <= terms.keys()
+    assert f"--port {terms['Port']}" in page.text
+    row = visitor.open("/instances").one("table").one("tbody").one("tr")
+    assert row.one("td", data_label="Memory").text.endswith("B")
+
+
+@pytest.mark.parametrize("settings", [{"instances.group_limits": {"small": 2}}])
+def test_the_list_shows_groups_and_counts(visitor: Visitor, model: str, runtime: Any) -> None:
+    for number in range(60):
+        group = {"group": "small"} if number % 2 else {}
+        runtime.supervisor.create(
+            f"i{number}",
+            Options.from_json({"backend_options": {"model": model}, **group}, runtime.config),
+        )
+    page = visitor.open("/instances")
+    assert "60 stopped" in page.text
+    assert page.one("tr", class_="group").text == "Group small 0 of 30 up, 2 may run at a time"
+    assert len([each for each in page.all("tr") if each.get("id")]) == 60
+
+
+@pytest.mark.parametrize(
+    ("health", "label"), [("wedged", "wedged"), ("unresponsive", "no answer"), ("ok", "running")]
+)
+def test_a_running_instance_that_does_not_work_is_called_so(health: str, label: str) -> None:
+    snapshot = {
+        "id": 1,
+        "name": "one",
+        "status": "running",
+        "health": health,
+        "created": 0,
+        "options": {},
+        "error": "No slot makes progress.",
+    }
+    view = instance_view(snapshot, 0.0)
+    assert view.label == label
+    assert [verb for verb, _, _ in view.buttons] == ["restart", "stop"]
+
+
+def test_the_log_goes_on_as_events_with_what_was_written_first(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    environment = "FAKE_LLAMA=--fake-print '\x1b[31mred\x1b[0m'"
+    page = add(visitor, "one", "Create and start", model=model, environment=environment)
+    until(visitor, "/instances/one", lambda page: "red" in page.one(id="log").text)
+    address = next(page.one(id="log").all(class_="log"))["data-follow"]
+    answer = visitor.client.get(address, buffered=False)
+    assert answer.mimetype == "text/event-stream"
+    said = b""
+    for piece in answer.response:
+        said += piece if isinstance(piece, bytes) else piece.encode()
+        if b"red" in said:
+            break
+    answer.close()
+    assert b"\x1b" not in said and b"llamactl starts" in said
+
+
+def test_an_export_is_what_an_import_takes(visitor: Visitor, model: str, runtime: Any) -> None:
+    add(visitor, "one", model=model, ctx_size="4096", group="small", environment="PLAIN=1")
+    add(visitor, "two", model=model)
+    one = visitor.client.get("/instances/one/export")
+    every = visitor.client.get("/instances.json")
+    assert one.headers["Content-Disposition"] == 'attachment; filename="one.json"'
+    before = {each.name: each.options for each in runtime.supervisor.instances()}
+    for name in ("one", "two"):
+        runtime.supervisor.delete(name)
+    visitor.open("/instances")
+    visitor.press("Import")
+    visitor.press("Import", json=one.text, name="one")
+    assert visitor.path == "/instances/one", visitor.page.text
+    runtime.supervisor.delete("one")
+    visitor.open("/instances/new/import")
+    visitor.press("Import", json=every.text)
+    assert visitor.path == "/instances"
+    assert {each.name: each.options for each in runtime.supervisor.instances()} == before
+
+
+def test_a_file_is_imported_under_its_own_name(visitor: Visitor, model: str, runtime: Any) -> None:
+    add(visitor, "one", model=model)
+    exported = visitor.client.get("/instances/one/export").data
+    page = visitor.open("/instances/new/import")
+    token = next(page.all(name="csrf_token"))["value"]
+    file = (io.BytesIO(exported), "copy.json")
+    answer = visitor.client.post(
+        "/instances/new/import", data={"csrf_token": token, "file": file, "json": "", "name": ""}
+    )
+    assert answer.headers["Location"] == "/instances/copy"
+    assert runtime.supervisor.get("copy").options == runtime.supervisor.get("one").options
+
+
+def test_an_import_says_what_is_wrong_and_makes_nothing(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    good = {"backend_options": {"model": model}}
+    wrong = json.dumps({"a": good, "b": {"backend_options": {"ctx_size": "many"}}})
+    visitor.open("/instances/new/import")
+    page = visitor.press("Import", json=wrong)
+    assert visitor.answer.status_code == 400
+    assert "b: backend_options.ctx_size" in page.one(id="json-wrong").text
+    assert page.one(id="json").raw_text.strip() == wrong
+    page = visitor.press("Import", json=json.dumps(good))
+    assert "name" in page.one(id="name-wrong").text
+    page = visitor.press("Import", json="{", name="")
+    assert "no JSON" in page.one(id="json-wrong").text
+    assert runtime.supervisor.instances() == []
+
+
+def test_an_import_of_a_name_that_is_taken_says_what_to_do(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    add(visitor, "one", model=model)
+    text = json.dumps({"one": {"backend_options": {"model": model}, "group": "new"}})
+    visitor.open("/instances/new/import")
+    page = visitor.press("Import", json=text)
+    assert visitor.answer.status_code == 409
+    assert "Tick the box below" in page.one(id="name-wrong").text
+    visitor.press("Import", json=text, replace="on")
+    assert visitor.path == "/instances/one", visitor.page.text
+    assert runtime.supervisor.get("one").options.group == "new"
+
+
+def test_the_models_of_a_router_are_on_its_page_with_their_buttons(
+    visitor: Visitor, runtime: Any
+) -> None:
+    environment = "FAKE_LLAMA=--fake-models org/a:Q4_K_M,b --fake-loaded b"
+    page = add(visitor, "one", environment=environment)
+    assert "once it runs" in page.one(id="models").text
+    visitor.press("Start one")
+    until(visitor, "/instances/one", lambda page: "org/a:Q4_K_M" in page.one(id="models").text)
+    for button, target in (("Load org/a:Q4_K_M", "load"), ("Unload b", "unload")):
+        visitor.press(button)
+        assert visitor.answer.status_code == 200 and visitor.path == "/instances/one"
+        assert f"POST /models/{target}".encode() in runtime.supervisor.logs("one")
+
+
+def test_a_router_that_is_stopped_meanwhile_says_so(visitor: Visitor) -> None:
+    page = add(visitor, "one")
+    token = next(page.all(name="csrf_token"))["value"]
+    answer = visitor.client.post(
+        "/instances/one/models/load", data={"csrf_token": token, "model": "a"}
+    )
+    assert answer.status_code == 503 and "instance_not_running" in answer.text
 
 
 # With a script

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -22,7 +22,10 @@ blueprint = Blueprint("instance_files", __name__)
 
 @dataclass
 class ImportPage:
-    """What was typed, and what is wrong with it: beside the name, or beside the text."""
+    """What was typed, and what is wrong with it: beside the name, or beside the text.
+
+    ``made`` are the instances that were made before that was found out.
+    """
 
     text: str = ""
     name: str = ""
@@ -30,6 +33,7 @@ class ImportPage:
     name_wrong: str = ""
     text_wrong: str = ""
     status: int = 200
+    made: list[str] = field(default_factory=list)
 
 
 @blueprint.get("/instances.json")
@@ -65,7 +69,7 @@ def import_instances() -> AnyResponse:
         replace=bool(request.form.get("replace")),
     )
     try:
-        made = _make(page, stem)
+        _make(page, stem)
     except LlamactlError as error:
         page.status = status_of(error)
         if getattr(error, "field", None) == "name" or isinstance(error, InstanceExists):
@@ -73,8 +77,8 @@ def import_instances() -> AnyResponse:
         else:
             page.text_wrong = error.details
         return _page(page)
-    if len(made) == 1:
-        return redirect(url_for("pages.instances.show", name=made[0]), 303)
+    if len(page.made) == 1:
+        return redirect(url_for("pages.instances.show", name=page.made[0]), 303)
     return redirect(url_for("pages.instances.index"), 303)
 
 
@@ -89,8 +93,8 @@ def _file(name: str, options: Mapping[str, Any]) -> Response:
     return answer
 
 
-def _make(page: ImportPage, stem: str) -> list[str]:
-    """The names of the instances; every name and every option is judged before any is made."""
+def _make(page: ImportPage, stem: str) -> None:
+    """Make the instances; every name and every option is judged before any is made."""
     supervisor = services().supervisor
     there = {each.name for each in supervisor.instances()}
     wanted: dict[str, Options] = {}
@@ -108,7 +112,7 @@ def _make(page: ImportPage, stem: str) -> list[str]:
                 supervisor.update(name, options)
             else:
                 supervisor.create(name, options)
-    return list(wanted)
+        page.made.append(name)
 
 
 def _read(page: ImportPage, stem: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -48,8 +49,8 @@ def index() -> Response:
 @blueprint.get("/instances/<name>")
 def show(name: str) -> Response:
     """Show one instance: its state, its log, how to call it."""
-    supervisor = services().supervisor
-    options = supervisor.get(name).options
+    instance = services().supervisor.get(name)
+    options = instance.options
     parts: dict[str, Callable[[], Part]] = {"status": lambda: _status(name)}
     if options.is_router:
         parts["models"] = lambda: models_part(name)
@@ -61,7 +62,7 @@ def show(name: str) -> Response:
         warning=_warning(),
         calls=calls_view(name, request.url_root.rstrip("/")),
         log=_log(name),
-        preview=_preview(name, options),
+        preview=_preview(name, options, instance.port),
         options=options_text(options.to_json()),
     )
 
@@ -135,9 +136,12 @@ def _log(name: str) -> LogView:
     return LogView(name, lines, url_for("pages.instances.follow_log", name=name))
 
 
-def _preview(name: str, options: Options) -> PreviewView:
+def _preview(name: str, options: Options, port: int | None) -> PreviewView:
     try:
-        return preview_view(services().supervisor.preview(name, options), options)
+        preview = services().supervisor.preview(name, options)
+        if port is not None:
+            preview = replace(preview, words=(*preview.words[:-1], str(port)))
+        return preview_view(preview, options)
     except LlamactlError as error:
         return wrong_view(error)
 
