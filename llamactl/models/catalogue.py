@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from llamactl.models.reference import LATEST, ModelRef, is_tag
 from llamactl.models.selection import PRESET
 from llamactl.models.snapshots import CachedFile, CachedModel, FileType
 from llamactl.models.verified import VerifiedRows
+
+#: By what all files of a set share: the place and the name of each.
+Sets = Mapping[tuple[str, int], list[tuple[int, str]]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,11 @@ def entries_of(inventory: Inventory) -> list[Entry]:
     """
     names = list(inventory.files)
     offer = Offer(names)
+    sets = _sets(names)
     entries: dict[str, Entry] = {}
     covered: set[tuple[str, int]] = set()
     for tag, manifests in _asked_for(inventory):
-        entry = _entry(inventory, offer, tag, manifests[0].gguf, manifests)
+        entry = _entry(inventory, offer, sets, tag, manifests[0].gguf, manifests)
         if entry.shards:
             entries.setdefault(tag.casefold(), entry)
             covered.add(split_of(manifests[0].gguf).key)
@@ -55,7 +59,7 @@ def entries_of(inventory: Inventory) -> list[Entry]:
         tag = tag_of(primary)
         if not is_tag(tag) or tag.casefold() in entries:
             tag = tag_of_path(primary)
-        entries.setdefault(tag.casefold(), _entry(inventory, offer, tag, primary, ()))
+        entries.setdefault(tag.casefold(), _entry(inventory, offer, sets, tag, primary, ()))
     return [entries[key] for key in sorted(entries)]
 
 
@@ -99,20 +103,27 @@ def _shown_tag(manifest: StoredManifest) -> str:
     return tag_of(manifest.gguf) if same else manifest.ref.tag
 
 
+def _sets(names: Iterable[str]) -> Sets:
+    """The files of each split set with their places in it; a file of its own is a set too."""
+    sets: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    for split in map(split_of, names):
+        sets.setdefault(split.key, []).append((split.index, split.filename))
+    return sets
+
+
 def _entry(
     inventory: Inventory,
     offer: Offer,
+    sets: Sets,
     tag: str,
     primary: str,
     manifests: tuple[StoredManifest, ...],
 ) -> Entry:
     split = split_of(primary)
-    splits = (split_of(name) for name in inventory.files)
-    places = sorted((s.index, s.filename) for s in splits if s.key == split.key)
-    shards = tuple(name for _index, name in places)
-    present = inventory.files.keys() | inventory.unfinished
+    shards = tuple(name for _index, name in sorted(sets.get(split.key, ())))
     named = (manifest.mmproj for manifest in manifests)
-    mmproj = next((name for name in named if name in present), None) or offer.mmproj_for(primary)
+    present = (name for name in named if name in inventory.files or name in inventory.unfinished)
+    mmproj = next(present, None) or offer.mmproj_for(primary)
     return Entry(tag, shards, split.count, mmproj, manifests)
 
 

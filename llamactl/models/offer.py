@@ -66,12 +66,16 @@ class Offer:
         """
         folder = model.split("/")[:-1]
         found: list[tuple[int, int, int, str]] = []
-        for position, name in enumerate(filter(is_mmproj, self._filenames)):
+        for position, name in enumerate(self._projectors):
             parts = name.split("/")[:-1]
             if parts == folder[: len(parts)]:
                 distance = abs(bits_of(name) - bits_of(model))
                 found.append((-len(parts), distance, position, name))
         return min(found)[-1] if found else None
+
+    @cached_property
+    def _projectors(self) -> list[str]:
+        return [name for name in self._filenames if is_mmproj(name)]
 
     @cached_property
     def _primaries(self) -> dict[str, str]:

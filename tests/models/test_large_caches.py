@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llamactl.config import Config
-from llamactl.models import remembered
+from llamactl.models import offer, remembered
 from llamactl.models.hubscan import HubScanner, Snapshots
 from tests.models.conftest import (
     NEXT_COMMIT,
@@ -225,3 +225,20 @@ def test_models_whose_digests_only_a_hash_tells_are_remembered_until_one_is_know
     ]
     caches.cache.distrust([caches.flat_path(REPO, Q4)])
     assert caches.cache.list()[1].gguf.sha256 is None
+
+
+def test_a_repository_of_many_models_looks_at_each_name_a_few_times(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches.hf_download(REPO, [f"M{number}-Q8_0.gguf" for number in range(300)])
+    looked = 0
+    real = offer.is_mmproj
+
+    def is_mmproj(name: str) -> bool:
+        nonlocal looked
+        looked += 1
+        return real(name)
+
+    monkeypatch.setattr(offer, "is_mmproj", is_mmproj)
+    assert len(caches.cache.list()) == 300
+    assert looked == 300
