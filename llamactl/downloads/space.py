@@ -51,12 +51,12 @@ def _outstanding(rooms: dict[Path, int]) -> int:
 
 def _too_little(needed: int, free: int, others: int, keep_free: int) -> InsufficientSpace:
     held = f", of which {_shown(others)} are promised to other downloads" if others else ""
+    kept = f"; {_shown(keep_free)} always stay free (downloads.min_free_space)"
     return InsufficientSpace(
         f"{_shown(needed)} are needed and {_shown(free)} free{held}",
-        hint=f"Free some space, then retry; {_shown(keep_free)} always stay free "
-        "(downloads.min_free_space).",
+        hint=f"Free some space, then retry{kept if keep_free else ''}.",
     )
 
 
 def _shown(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -378,6 +378,20 @@ def test_a_bandwidth_limit_holds_and_can_be_lifted_on_the_way(site: Site) -> Non
     site.assert_complete(site.queue.wait(job.job.id, LONG))
 
 
+def test_a_bandwidth_limit_that_is_set_on_the_way_holds_from_then_on(site: Site) -> None:
+    site.hub.throttle(1_000_000)
+    job = site.submit()
+    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 100_000)
+    site.queue.set_limits(Limits(2, 50_000))
+    began, before = time.monotonic(), site.queue.job(job.job.id).progress.bytes_downloaded
+    site.queue.wait(job.job.id, 1.5)
+    brought = site.queue.job(job.job.id).progress.bytes_downloaded - before
+    assert brought < 50_000 * (time.monotonic() - began) + 300_000, "what was read already counts"
+    site.queue.set_limits(None)
+    site.hub.throttle(None)
+    site.assert_complete(site.queue.wait(job.job.id, LONG))
+
+
 def test_limits_that_were_set_hold_over_restarts_until_they_are_given_back(site: Site) -> None:
     configured = site.queue.limits
     mine = Limits(7, 3_000_000)
