@@ -44,6 +44,19 @@ def test_a_listener_on_every_address_counts_too(first: int) -> None:
         assert Ports(first, first + 1).reserve() == first + 1
 
 
+def test_a_port_whose_last_connection_is_in_time_wait_is_given(first: int) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", first))
+        listener.listen()
+        with socket.create_connection(("127.0.0.1", first)) as client:
+            served, _ = listener.accept()
+            # Who closes first keeps the connection in TIME_WAIT.
+            served.close()
+            assert client.recv(1) == b""
+    assert Ports(first, first).reserve() == first
+
+
 def test_an_exhausted_range_is_said_to_be(first: int) -> None:
     ports = Ports(first, first)
     ports.reserve()
