@@ -75,6 +75,11 @@ class Demand:
         return spread if fits else None
 
 
+def site_of(demand: Demand, free: Amount) -> Site | None:
+    """The best site at which so much is free; None if there is none."""
+    return next((site for site in SITES if demand.at(site, free) is not None), None)
+
+
 @dataclass(frozen=True)
 class Place:
     """An instance that takes a place. ``idle_since`` is None while it must not be evicted:

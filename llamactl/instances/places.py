@@ -15,8 +15,17 @@ from llamactl.errors import (
     ShuttingDown,
     StartFailed,
 )
-from llamactl.instances.admission import Amount, Decision, Limits, MemoryAsked, Place, decide
+from llamactl.instances.admission import (
+    Amount,
+    Decision,
+    Limits,
+    MemoryAsked,
+    Place,
+    decide,
+    site_of,
+)
 from llamactl.instances.instance import Instance
+from llamactl.instances.needs import demand_of
 from llamactl.instances.plan import (
     StartPlan,
     figures_text,
@@ -69,9 +78,9 @@ class Places:
     def plan(self, instance: Instance) -> StartPlan:
         """What a person's start of it would do now. Wants the lock not held."""
         room = self._shared.room
-        room.look()
+        machine = room.look()
         try:
-            need, demand = room.weigh(instance.options)
+            need, _ = room.weigh(instance.options)
         except StartFailed as error:
             with self._shared.lock:
                 return impossible_plan(room.free(), error.details)
@@ -79,13 +88,18 @@ class Places:
             free = room.free()
             if instance.has_place:
                 return running_plan(need, free, instance.status)
+            demand = None if need is None else demand_of(need, instance.options, machine)
             instance.demand = demand
             decision = self.decision(instance)
+            if decision.admitted and decision.site is None and demand is not None and free:
+                # Memory does not decide, or not any more; where it would lie is told all the same.
+                decision = replace(decision, site=site_of(demand, free))
             leaving = {each.name for each in self._instances if _leaves(each)}
             stopped = tuple(name for name in decision.evict if name not in leaving)
             held = {each.name: room.held_by(each.name).total for each in self._instances}
             refusal = "" if decision.admitted else self.refusal(instance, decision).details
-        return make_plan(need, free, replace(decision, evict=stopped), held, refusal)
+        told = replace(decision, evict=stopped)
+        return make_plan(need, free, told, held, refusal, on_gpu=room.has_devices)
 
     def start_now(self, instance: Instance) -> None:
         """A person starts it: now, or ``MaxInstancesReached``."""
@@ -155,7 +169,8 @@ class Places:
     def _no_memory(self, instance: Instance, decision: Decision) -> InsufficientMemory:
         free, demand = self._shared.room.free(), instance.demand
         assert free is not None and demand is not None
-        what = f"{figures_text(demand.total, free)}, which is not enough"
+        figures = figures_text(demand.total, free, on_gpu=self._shared.room.has_devices)
+        what = f"{figures}, which is not enough"
         if decision.hopeless:
             hint = "It is too large for this machine: choose a smaller context or quantisation"
         elif self._limits.evict:

@@ -34,7 +34,8 @@ class StartPlan:
     """``needs`` and ``free`` are bytes, None where they cannot be told; ``why`` is in sentences.
 
     ``fits`` is said of the moment after those in ``evicts`` have stopped; ``starts`` is whether a
-    start would go ahead now, which it also can where nothing is known or an estimate says no.
+    start would go ahead now, which it also can where nothing is known or an estimate says no. At
+    the ``site`` ``paged`` it runs, slowly, and does not fit.
     """
 
     needs: int | None
@@ -80,15 +81,18 @@ def make_plan(
     decision: Decision,
     held: dict[str, int],
     refusal: str = "",
+    *,
+    on_gpu: bool = False,
 ) -> StartPlan:
     """``decision`` in figures and words; ``held`` is what each of those that stop gives back.
 
     ``refusal`` is what a start would be told where it is not admitted.
     """
-    fits: bool | None = decision.admitted and not decision.short
+    fits: bool | None = decision.admitted and decision.site in ("devices", "memory")
     if need is None or free is None:
         fits = None if decision.admitted else False
-    said = [_figures(need, free), _evictions(decision, held), _outcome(decision, refusal)]
+    figures = _figures(need, free, on_gpu)
+    said = [figures, _evictions(decision, held), _outcome(decision, refusal, fits)]
     return StartPlan(
         needs=None if need is None else need.total,
         free=_total(free),
@@ -102,22 +106,22 @@ def make_plan(
     )
 
 
-def figures_text(needs: int, free: Amount) -> str:
+def figures_text(needs: int, free: Amount, *, on_gpu: bool) -> str:
     """What is needed and what is there, as a sentence."""
     where = f"{_gb(free.ram)} are free"
-    if free.devices > 0 or free.ram <= 0:
+    if on_gpu:
         where = f"{_gb(free.devices)} are free on the GPU"
         where += f" and {_gb(free.ram)} beside it" if free.ram > 0 else ""
     return f"It takes about {_gb(needs)}, and {where}"
 
 
-def _figures(need: Need | None, free: Amount | None) -> str:
+def _figures(need: Need | None, free: Amount | None, on_gpu: bool) -> str:
     if need is None:
         return "The memory that it takes is not known before it is loaded."
     if free is None:
         return f"It takes about {_gb(need.total)}; how much is free is not known."
     beyond = "" if need.whole else " at least, as its header does not tell all"
-    return f"{figures_text(need.total, free)}{beyond}."
+    return f"{figures_text(need.total, free, on_gpu=on_gpu)}{beyond}."
 
 
 def _evictions(decision: Decision, held: dict[str, int]) -> str:
@@ -136,15 +140,16 @@ def _evictions(decision: Decision, held: dict[str, int]) -> str:
     return f"{names} stops for it: it was {so}."
 
 
-def _outcome(decision: Decision, refusal: str) -> str:
+def _outcome(decision: Decision, refusal: str, fits: bool | None) -> str:
     if not decision.admitted:
         return refusal
     if decision.short:
         more = "; it would fit with nothing else running" if not decision.hopeless else ""
         return f"That is not enough by this estimate{more}. It is started all the same."
     if decision.site == "paged":
-        return "Its weights do not stay in memory and are read from disk again, which is slow."
-    return ""
+        again = "its weights do not stay in memory and are read from disk again"
+        return f"That is not enough: {again}, which is slow."
+    return "That is not enough by this estimate. It is started all the same." * (fits is False)
 
 
 def _named(name: str, held: int) -> str:

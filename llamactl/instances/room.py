@@ -44,6 +44,8 @@ class Room:
         self._resolve_model = resolve_model
         self._lock = lock
         self._held: dict[str, _Holding] = {}
+        #: Whether the last reading found devices with a memory of their own or the machine's.
+        self.has_devices = False
         #: What was read, and what will be left; None where nothing is known, or nobody loads.
         self._seen: Amount | None = None
         self._expected: Amount | None = None
@@ -61,6 +63,7 @@ class Room:
         )
         devices, ram = machine.usable()
         with self._lock:
+            self.has_devices = bool(machine.devices)
             known = machine.ram is not None or machine.devices
             self._seen = Amount(devices, max(0, ram - mapped)) if known else None
         return machine

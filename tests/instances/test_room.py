@@ -311,6 +311,33 @@ def test_what_is_not_known_is_admitted(make_stage: StageFactory) -> None:
     stage.run("hub", backend_options={"hf_repo": "org/not-cached"})
 
 
+def test_mapped_weights_that_do_not_fit_are_started_and_said_to_be_slow(
+    make_stage: StageFactory,
+) -> None:
+    machine = Machine(Memory(RAM_RESERVE + GB, 2 * GB))
+    stage = make_stage({"instances.memory_admission": "enforce"}, machine=lambda _now: machine)
+    gpu = GpuStage(stage, FakeMachine(0))
+    gpu.create("mapped", 8)
+    gpu.create("held", 8, flags={"mmap": False})
+    plan = gpu.supervisor.plan("mapped")
+    assert (plan.fits, plan.starts, plan.site) == (False, True, "paged")
+    assert "It takes about 8.0 GB, and 1.0 GB are free" in plan.why and "slow" in plan.why
+    assert "GPU" not in plan.why
+    gpu.supervisor.start_instance("mapped", wait=PATIENCE)
+    with pytest.raises(InsufficientMemory):
+        gpu.supervisor.start_instance("held")
+
+
+def test_without_admission_the_plan_still_says_whether_it_fits(on_gpu: GpuFactory) -> None:
+    gpu = on_gpu("off")
+    gpu.create("small", 4)
+    gpu.create("huge", 40)
+    small, huge = gpu.supervisor.plan("small"), gpu.supervisor.plan("huge")
+    assert (small.fits, small.starts, small.site) == (True, True, "devices")
+    assert (huge.fits, huge.starts, huge.site) == (False, True, None)
+    assert "That is not enough" in huge.why
+
+
 def test_a_machine_that_tells_nothing_admits_everybody(make_stage: StageFactory) -> None:
     settings = {"instances.memory_admission": "enforce"}
     stage = make_stage(settings, machine=lambda _now: Machine(None))
