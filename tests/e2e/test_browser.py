@@ -46,11 +46,13 @@ class Visit:
     page: Page
     server: LlamactlProcess
     said: list[str] = field(default_factory=list)
+    clicks: int = 0
 
     def open(self, path: str) -> None:
         self.page.goto(self.server.url + path)
 
     def press(self, name: str) -> None:
+        self.clicks += 1
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def log_in(self) -> None:
@@ -170,6 +172,111 @@ def test_the_whole_way_from_a_name_to_a_running_instance(
     assert not flat.exists()
 
 
+def cached(browser: Visit) -> None:
+    """Someone who is logged in and has one model."""
+    browser.log_in()
+    browser.start_download(REFERENCE)
+    expect(browser.page.get_by_text("completed", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
+def test_a_cached_model_runs_after_two_clicks(visit: Callable[..., Visit], script: bool) -> None:
+    require_module("xllamacpp")
+    browser = visit(script=script)
+    cached(browser)
+    browser.clicks = 0
+    browser.press(f"Run {REFERENCE}")
+    browser.press("Create and start")
+    expect(browser.page.locator("#status .status")).to_have_text("running")
+    assert browser.clicks == 2
+    browser.press("Stop tiny-chat-q4_k_m")
+    expect(browser.page.locator("#status .status")).to_have_text("stopped")
+
+
+def test_the_estimate_and_the_line_follow_the_slider_and_the_fields(
+    visit: Callable[..., Visit],
+) -> None:
+    browser = visit()
+    page = browser.page
+    cached(browser)
+    browser.press(f"Run {REFERENCE}")
+    estimate, line = page.locator("#estimate"), page.locator("#line")
+    expect(estimate).to_contain_text("Context (8,192 tokens)")
+    expect(line).to_contain_text("--ctx-size 8192")
+    page.get_by_label("Context size").fill("4096")
+    expect(estimate).to_contain_text("Context (4,096 tokens)")
+    slider = page.locator("[data-slides=ctx_size]")
+    slider.evaluate(
+        "it => { it.value = it.max; it.dispatchEvent(new Event('input', {bubbles: true})) }"
+    )
+    expect(page.get_by_label("Context size")).to_have_value("262144")
+    expect(estimate).to_contain_text("Context (262,144 tokens)")
+    page.get_by_label("Type of cached keys").select_option("q8_0")
+    expect(line).to_contain_text("--cache-type-k q8_0")
+    page.get_by_label("Parallel").fill("many")
+    expect(estimate).to_contain_text("must be a number")
+    page.get_by_label("Parallel").fill("")
+    expect(estimate).to_contain_text("Total")
+    expect(page.get_by_role("button", name="Estimate")).to_have_count(0)
+
+
+def test_a_log_goes_on_while_it_is_looked_at(visit: Callable[..., Visit]) -> None:
+    require_module("xllamacpp")
+    browser = visit()
+    cached(browser)
+    browser.press(f"Run {REFERENCE}")
+    browser.press("Create Instance")
+    log = browser.page.locator(".log")
+    expect(browser.page.get_by_text("Nothing was written yet.")).to_be_visible()
+    browser.page.evaluate("window.same = true")
+    browser.press("Start tiny-chat-q4_k_m")
+    expect(log).to_contain_text("llamactl starts")
+    expect(browser.page.get_by_text("Nothing was written yet.")).to_have_count(0)
+    expect(browser.page.locator("#status .status")).to_have_text("running")
+    expect(browser.page.locator("#status")).to_contain_text(re.compile(r"Memory\s*[0-9.]+ [MG]B"))
+    assert browser.page.evaluate("window.same"), "the page was never loaded again"
+    browser.press("Stop tiny-chat-q4_k_m")
+    expect(browser.page.locator("#status .status")).to_have_text("stopped")
+
+
+def test_every_action_on_an_instance_works_without_a_script(
+    visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    browser = visit(script=False)
+    page = browser.page
+    cached(browser)
+    browser.press(f"Run {REFERENCE}")
+    page.get_by_label("Context size").fill("4096")
+    browser.press("Estimate")
+    expect(page.locator("#estimate")).to_contain_text("Context (4,096 tokens)")
+    page.get_by_text("Paste a llama-server line").click()
+    model = page.get_by_label("Model", exact=True).input_value()
+    page.get_by_label("Line", exact=True).fill(f"llama-server -m {model} -c 2048 --port 1")
+    browser.press("Fill the fields")
+    expect(page.get_by_label("Context size")).to_have_value("2048")
+    browser.press("Create Instance")
+    browser.press("Duplicate tiny-chat-q4_k_m")
+    page.get_by_label("Name", exact=True).fill("twin")
+    browser.press("Create Instance")
+    browser.press("Edit twin")
+    page.get_by_label("Threads").fill("1")
+    browser.press("Save")
+    expect(page.get_by_role("heading", name="twin", exact=True)).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export twin").click()
+    exported = tmp_path / "again.json"
+    download.value.save_as(exported)
+    browser.open("/instances")
+    browser.press("Import")
+    page.get_by_label("File").set_input_files(exported)
+    browser.press("Import")
+    expect(page.get_by_role("heading", name="again", exact=True)).to_be_visible()
+    expect(page.get_by_text('"threads": 1')).to_be_visible()
+    browser.press("Delete again")
+    browser.press("Delete instance")
+    expect(page.get_by_role("link", name="twin", exact=True)).to_be_visible()
+
+
 PAGES = [
     "/models",
     "/models?form=download",
@@ -180,6 +287,7 @@ PAGES = [
     "/downloads?form=limits",
     "/instances",
     "/instances/new",
+    "/instances/new/import",
     "/keys",
     "/system",
 ]
