@@ -39,6 +39,7 @@ storm: $(STAMPS)/test  ## random faults and kills for some twenty minutes, inste
 bench: $(STAMPS)/test  ## measure llamactl beside its peers
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.listing
+	@$(BIN)/python -m benchmarks.instances
 	@$(BIN)/python -m benchmarks.gateway
 	@$(BIN)/python -m benchmarks.download
 
