@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypedDict
+from functools import partial
+from typing import TypedDict, TypeVar
 
 from llamactl.downloads.plan import Plan, make_plan
 from llamactl.errors import (
@@ -28,6 +29,8 @@ from llamactl.models.hubscan import read_ref
 from llamactl.models.snapshots import CachedFile, CachedModel
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Models that are asked about side by side.
 _AT_A_TIME = 6
@@ -85,30 +88,57 @@ def find_updates(
 
     Of one repository, raising what the hub raises; or of all, where those that the hub does not
     have any more, or does not show, are left out. Raises what keeps the hub as a whole from
-    answering in both cases.
+    answering in both cases. A repository whose main did not move costs one request.
     """
     waiting = threading.Event() if halt is None else halt
     models = [m for m in cache.list() if repo_id is None or m.ref.repo_id == repo_id]
-
-    def update_of(model: CachedModel) -> Update | None:
-        try:
-            return _update_of(hub, cache, model, waiting)
-        except _OF_ONE_REPOSITORY as error:
-            if repo_id is not None:
-                raise
-            log.info("%s: no word of updates: %s", model.ref, error)
-            return None
-
+    repos = sorted({model.ref.repo_id for model in models})
     with ThreadPoolExecutor(_AT_A_TIME, "download-updates") as pool:
-        asked = [pool.submit(update_of, model) for model in models]
-        try:
-            found = [each.result() for each in asked]
-        except BaseException:
-            # The others would only meet the same silence, one after the other.
-            waiting.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+
+        def ask(questions: Sequence[Callable[[], T]]) -> list[T | None]:
+            asked = [pool.submit(_answer, question, repo_id is None) for question in questions]
+            try:
+                return [each.result() for each in asked]
+            except BaseException:
+                # The others would only meet the same silence, one after the other.
+                waiting.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+        answers = ask([partial(hub.commit, each, waiting) for each in repos])
+        commits = dict(zip(repos, answers, strict=True))
+        moved = [model for model in models if _may_be_old(cache, model, commits[model.ref.repo_id])]
+        found = ask([partial(_update_of, hub, cache, model, waiting) for model in moved])
     return [update for update in found if update is not None]
+
+
+def _answer(question: Callable[[], T], lenient: bool) -> T | None:
+    try:
+        return question()
+    except _OF_ONE_REPOSITORY as error:
+        if not lenient:
+            raise
+        log.info("no word of updates: %s", error)
+        return None
+
+
+def _may_be_old(cache: ModelCache, model: CachedModel, commit: str | None) -> bool:
+    """Whether the model is anything else than what its repository has at this commit."""
+    if commit is None:
+        return False
+    repo_id = model.ref.repo_id
+    if not model.complete or read_ref(cache.hub.ref(repo_id)) != commit:
+        return True
+    snapshot = cache.hub.snapshot(repo_id, commit)
+    try:
+        # A preset has no place in a snapshot.
+        return not all(
+            (snapshot / file.name).samefile(file.path)
+            for file in model.files
+            if file.type != "preset"
+        )
+    except OSError:
+        return True
 
 
 def _update_of(

@@ -26,6 +26,15 @@ def test_nothing_is_new_after_a_download(site: Site) -> None:
     assert updates(site, REPO) == [], "a commit without other bytes is no update"
 
 
+def test_a_repository_that_did_not_move_costs_one_request(hub: FakeHub, site: Site) -> None:
+    hub.push(REPO, {"preset.ini": b"[a]\n", "m-Q8_0.gguf": seeded_bytes(1000, 8)})
+    site.download()
+    site.download(ModelRef(REPO, "Q8_0"))
+    hub.clear_log()
+    assert updates(site) == []
+    assert [request.path for request in hub.log] == [f"/api/models/{REPO}/refs"]
+
+
 def test_newer_bytes_are_named_with_both_commits(hub: FakeHub, site: Site) -> None:
     hub.push(REPO, {"preset.ini": b"[a]\n", "m-Q8_0.gguf": seeded_bytes(1000, 8)})
     site.download()
@@ -47,6 +56,7 @@ def test_newer_bytes_are_named_with_both_commits(hub: FakeHub, site: Site) -> No
 def test_a_small_file_that_cannot_be_read_is_to_be_fetched(hub: FakeHub, site: Site) -> None:
     hub.push(REPO, {"preset.ini": b"[a]\n"})
     site.download()
+    hub.push(REPO, {"README.md": b"other words"})
     preset = site.cache.flat.preset_path(REPO)
     preset.unlink()
     os.mkfifo(preset)
