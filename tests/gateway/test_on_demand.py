@@ -172,3 +172,30 @@ def refused(server: LlamactlProcess) -> bool:
         return ask(server, "one").status_code == 503
     except requests.ConnectionError:
         return True
+
+
+def test_what_no_memory_of_this_machine_holds_is_told_with_the_figures(
+    tmp_path: Path, fake: FakeLlama
+) -> None:
+    settings = {**fake.settings, "instances.port_range": instance_ports(22000, 22499)}
+    server = LlamactlProcess(
+        tmp_path / "server", {**settings, "instances.memory_admission": "enforce"}
+    )
+    huge = tmp_path / "huge.gguf"
+    with huge.open("wb") as file:
+        file.write(fake.model.read_bytes())
+        file.truncate(2**42)  # a hole, which takes no disk
+    try:
+        server.start()
+        create(server, fake, "huge", backend_options={"model": str(huge), "mmap": False})
+        plan = server.api("GET", "/instances/huge/plan").json()
+        assert (plan["needs"], plan["fits"], plan["starts"]) == (2**42, False, False)
+        refused = server.api("POST", "/instances/huge/start")
+        assert (refused.status_code, refused.json()["error"]) == (409, "insufficient_memory")
+        asked = ask(server, "huge")
+        assert asked.status_code == 503 and asked.headers["Retry-After"]
+        for told in (plan["why"], refused.json()["details"], asked.json()["error"]["message"]):
+            assert "It takes about 4398.0 GB" in told
+        assert not fake.events("start")
+    finally:
+        server.kill_everything()
