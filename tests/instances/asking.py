@@ -9,7 +9,9 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from llamactl.instances.health import Probe
 from llamactl.instances.lease import Lease
+from llamactl.instances.slots import Slots, read_slots
 from tests.instances.conftest import PATIENCE, Stage, eventually
 
 
@@ -30,3 +32,25 @@ def _state(lease: Lease) -> Any:
     with contextlib.closing(connection):
         connection.request("GET", "/fake/state")
         return json.loads(connection.getresponse().read())
+
+
+def slots_while_writing(stage: Stage, name: str = "one") -> tuple[Slots, Slots]:
+    """Two readings of what a real llama-server says of a long answer, the second one further on."""
+    with stage.supervisor.lease(name) as lease, socket.socket() as client:
+        body = json.dumps({"prompt": "a b c", "n_predict": 100_000, "ignore_eos": True})
+        head = f"POST /completion HTTP/1.1\r\nAuthorization: Bearer {lease.api_key.reveal()}"
+        kind = "Host: one\r\nContent-Type: application/json"
+        client.connect((lease.host, lease.port))
+        client.sendall(f"{head}\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        probe = Probe(lease.host, lease.port, lease.api_key)
+
+        def look() -> Slots | None:
+            answer = probe.body("/slots", PATIENCE)
+            slots = read_slots(answer) if answer is not None else None
+            return slots if slots is not None and slots.working else None
+
+        first = eventually(look, "a slot that works")
+        return first, eventually(
+            lambda: slots if (slots := look()) is not None and slots.written_since(first) else None,
+            "a slot that gets on",
+        )

@@ -22,6 +22,7 @@ from llamactl.instances.health import Probe
 from llamactl.instances.ports import Ports
 from llamactl.secret import Secret
 from tests.fakes.gguf_files import tiny_gguf
+from tests.instances.asking import slots_while_writing
 from tests.instances.conftest import FIRST_PORT, PATIENCE, Stage, StageFactory, eventually
 from tests.requirements import require_module
 
@@ -68,6 +69,14 @@ def test_it_answers_by_the_instances_name(embedded: Stage, model: Path) -> None:
     chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
     answer = post(embedded, "/v1/chat/completions", chat)
     assert answer["choices"][0]["message"]["content"] and answer["model"] == "one"
+
+
+def test_its_slots_tell_how_far_an_answer_is(embedded: Stage, model: Path) -> None:
+    embedded.run(backend_options={"model": str(model), "parallel": 1})
+    first, second = slots_while_writing(embedded)
+    assert len(first.working) == len(second.working) == 1
+    assert first.working.keys() == second.working.keys()
+    assert second.written_since(first) > 0
 
 
 def test_it_embeds(embedded: Stage, model: Path) -> None:

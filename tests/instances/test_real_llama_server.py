@@ -19,6 +19,7 @@ from llamactl.instances import processes
 from llamactl.instances.modelfiles import ResolvedModel
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf
+from tests.instances.asking import slots_while_writing
 from tests.instances.conftest import PATIENCE, Stage, StageFactory, eventually
 from tests.requirements import require, require_module
 
@@ -56,6 +57,14 @@ def test_it_starts_answers_and_stops(real: Stage, model: Path) -> None:
     assert answer["choices"] and answer["model"] == "one"
     assert real.supervisor.stop_instance("one", wait=PATIENCE).exit_code == 0
     assert not real.processes()
+
+
+def test_its_slots_tell_how_far_an_answer_is(real: Stage, model: Path) -> None:
+    real.run(backend_options={"model": str(model), "parallel": 1, "context_shift": True})
+    first, second = slots_while_writing(real)
+    assert len(first.working) == len(second.working) == 1
+    assert first.working.keys() == second.working.keys()
+    assert second.written_since(first) > 0
 
 
 def test_a_crash_is_restarted(real: Stage, model: Path) -> None:
