@@ -54,8 +54,15 @@ _NOT_TO_CLIENT = HOP_BY_HOP | {
     "set-cookie",
     "strict-transport-security",
 }
-# To a proxy in front, X-Accel and X-Sendfile are orders to send what only the server may choose.
-_NOT_TO_CLIENT_PREFIXES = ("access-control-", "cross-origin-", "x-accel-", "x-sendfile")
+# To a proxy in front, X-Accel and X-Sendfile are orders to send what only the server may choose; by
+# X-Llamactl clients tell our word from an instance's.
+_NOT_TO_CLIENT_PREFIXES = (
+    "access-control-",
+    "cross-origin-",
+    "x-accel-",
+    "x-llamactl-",
+    "x-sendfile",
+)
 
 
 def to_instance(headers: Iterable[tuple[str, str]], host: str, key: str, length: int) -> Headers:

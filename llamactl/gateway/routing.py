@@ -173,11 +173,12 @@ def _no_constant(name: str) -> float:
 def _find_field(raw: bytes, delimiter: bytes, wanted: str) -> tuple[int, int] | None:
     """Where the value of a form's field lies; its parts are walked, never copied.
 
-    Nothing may stand before the first part: an instance that does not take the content type for a
-    form would read a body that is JSON as well, and nobody would have looked at that.
+    Nothing but the end of a line, which some clients write, may stand before the first part: an
+    instance that does not take the content type for a form would read a body that is JSON as well,
+    and nobody would have looked at that.
     """
     span: tuple[int, int] | None = None
-    at = 0
+    at = 2 if raw.startswith(b"\r\n") else 0
     for _ in range(_MAXIMUM_PARTS):
         if not raw.startswith(delimiter, at):
             raise InvalidRequest("The form does not begin with its boundary")

@@ -72,6 +72,8 @@ OPENAI_TYPES: Mapping[int, str] = {
 
 JSON_PREFIXES = ("/api", "/openapi.json", "/healthz", "/metrics")
 OPENAI_PREFIXES = ("/v1", "/llama-cpp")
+#: Says that an error of this form is llamactl's own, and which; those of an instance never have it.
+OURS = "X-Llamactl-Error"
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def _form() -> str:
 def _render(problem: Problem) -> Response:
     form = _form()
     if form == "openai":
-        return json_answer(openai_body(problem), problem.status, problem.headers)
+        headers = {**problem.headers, OURS: problem.code}
+        return json_answer(openai_body(problem), problem.status, headers)
     if form == "json":
         body = {"error": problem.code, "details": problem.details}
         return json_answer(body, problem.status, problem.headers)

@@ -126,7 +126,7 @@ def allow_origin(response: Response) -> Response:
     origin = _allowed_origin()
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Llamactl-Error"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 

@@ -77,6 +77,7 @@ def test_an_instance_sets_nothing_for_our_origin() -> None:
         ("Server", "llama.cpp"),
         ("X-Accel-Redirect", "/secret"),
         ("X-Sendfile", "/etc/passwd"),
+        ("X-Llamactl-Error", "model_not_found"),
         ("Content-Type", "application/json"),
         ("X-Bad", "a\r\n b"),
     ]

@@ -177,6 +177,13 @@ def test_a_form_may_be_written_in_other_ways(head: str) -> None:
     assert read_form(form((head, b"m")), 'multipart/form-data; boundary="xYz"').model == "m"
 
 
+def test_a_form_may_begin_with_the_end_of_a_line() -> None:
+    raw = b"\r\n" + form(MODEL, FILE)
+    body = read_form(raw, KIND)
+    assert body.model == "whisper"
+    assert body.with_model("other") == raw.replace(b"whisper", b"other")
+
+
 def test_a_form_may_name_no_model() -> None:
     assert read_form(form(FILE), KIND).model is None
     assert read_form(form(), KIND).model is None
@@ -195,6 +202,8 @@ def test_a_form_may_name_no_model() -> None:
         (form((MODEL[0], b"\xff")), KIND),
         (form(*[FILE] * 300), KIND),
         (b"a preamble\r\n" + form(MODEL), KIND),
+        (b"\r\n\r\n" + form(MODEL), KIND),
+        (b'\r\n{"a": "--xYz--"}', KIND),
         (b'{"a": "--xYz--"}', KIND),
         (b'{"a": "--xYz--"}', "Multipart/Form-Data; boundary=xYz"),
     ],

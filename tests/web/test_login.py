@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from llamactl.access.sessions import Sessions
-from llamactl.config import Config
-from llamactl.runtime import Runtime
-from llamactl.secret import Secret
 from tests.web.browsers import address, cookies, enter
 from tests.web.visitor import Visitor
 
@@ -183,14 +178,3 @@ def test_a_hundred_wrong_logins_at_once_are_limited_and_the_right_key_gets_in(
     assert set(statuses) == {401, 429}
     assert statuses[401] < 60, "ten and a few for each of four addresses"
     assert enter(app.test_client(), management_key).status_code == 303
-
-
-def test_new_management_keys_end_every_session_that_the_old_ones_opened(
-    visitor: Visitor, runtime: Runtime, web_config: Config
-) -> None:
-    cookie = visitor.client.get_cookie("llamactl-session")
-    assert cookie is not None
-    auth = dataclasses.replace(web_config.auth, management_keys=(Secret("n" * 40),))
-    changed = Sessions(dataclasses.replace(web_config, auth=auth), runtime.database)
-    assert runtime.sessions.find(cookie.value) is not None
-    assert changed.find(cookie.value) is None
