@@ -107,6 +107,15 @@ class Collector:
         for each in instances:
             leases.add_metric((each.name,), each.in_flight)
         yield leases
+        wedged = GaugeMetricFamily(
+            "llamactl_instance_wedged",
+            "1 while an instance serves requests and gets no token further.",
+            labels=INSTANCE,
+        )
+        for each in instances:
+            if each.status == "running":
+                wedged.add_metric((each.name,), each.health == "wedged")
+        yield wedged
         memory = GaugeMetricFamily(
             "llamactl_instance_memory_bytes",
             "Resident memory of an instance's processes, the mapped part of its model included.",

@@ -72,6 +72,14 @@ def test_requests_tokens_and_times_are_told_by_instance(client: FlaskClient, run
     assert value(found, "llamactl_instance_in_flight", instance=running) == 0
 
 
+def test_an_instance_that_is_wedged_is_told(
+    client: FlaskClient, running: str, runtime: Runtime
+) -> None:
+    assert value(scrape(client), "llamactl_instance_wedged", instance=running) == 0
+    runtime.supervisor._registry.find(running).health = "wedged"
+    assert value(scrape(client), "llamactl_instance_wedged", instance=running) == 1
+
+
 def test_every_state_is_told_also_with_nobody_in_it(
     client: FlaskClient, running: str, models: Models, repo: str
 ) -> None:
