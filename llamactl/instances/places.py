@@ -248,7 +248,7 @@ class Places:
         if instance.demand is not None:
             room.claim(instance.name, decision.takes, instance.demand.pageable)
         # Of what is not enough anyway no more can come back than the others give.
-        if back.total and before is not None:
+        if "memory" in decision.obstacles and back.total and before is not None:
             instance.awaited = decision.takes.least(before + back)
         instance.begin(victims)
 
