@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llamactl.errors import LlamactlError, StartFailed
 from llamactl.instances.options import Options, is_reference
+from llamactl.models.opening import read_beginning
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _HOME = re.compile(r"^(\$HOME|\$\{HOME\})(?=/|$)")
@@ -144,8 +145,7 @@ def _check_gguf(path: Path) -> None:
         )
     _check_readable(path)
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
+        magic = read_beginning(path, 4)
     except OSError as error:
         raise StartFailed(f"{path} cannot be read: {error.strerror}") from error
     # Some systems write it the other way round; llama.cpp says whether it can read those.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_a_missing_file_is_named(config: Config, tmp_path: Path) -> None:
 def test_a_folder_is_no_model(config: Config, tmp_path: Path) -> None:
     with pytest.raises(StartFailed, match="is a folder"):
         find(config, model=str(tmp_path))
+
+
+def test_a_pipe_under_a_models_name_is_not_waited_for(config: Config, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(StartFailed, match=r"cannot be read: not a file"):
+        find(config, model=str(tmp_path / "pipe.gguf"))
 
 
 def test_a_file_that_is_no_gguf_is_named(config: Config, tmp_path: Path) -> None:
