@@ -27,6 +27,7 @@ from llamactl.app import create_app
 from llamactl.config import Config, load_config
 from llamactl.errors import LlamactlError
 from llamactl.locks import FileLock
+from llamactl.request_threads import RequestThreads
 from llamactl.runtime import STOP_LIMIT, STREAM_GRACE, Runtime
 
 log = logging.getLogger("llamactl")
@@ -155,7 +156,8 @@ class _Hooks:
             log.error("%s", error.details)
             sys.exit(3)  # gunicorn's word for "do not start another worker"
         _stop_on_signals(worker, runtime)
-        _start_request_threads(worker, self.config.server.threads)
+        worker.tpool.shutdown(wait=False)
+        worker.tpool = RequestThreads(self.config.server.threads)
         if self.lifeline is not None:
             threading.Thread(
                 target=_end_with_the_master,
@@ -170,6 +172,7 @@ class _Hooks:
         if runtime is not None and runtime.started_at:
             runtime.request_stop()
             runtime.join(GRACEFUL_TIMEOUT)
+            worker.tpool.shutdown(wait=False)
 
     def on_exit(self, _server: Any) -> None:
         self.lock.release()
@@ -226,21 +229,6 @@ def _check_addresses(settings: Any) -> None:
                 f"llamactl cannot listen on {_bind_address(host, port)}: {error.strerror}. "
                 "Name another address with --host and --port, or server.host and server.port."
             ) from error
-
-
-def _start_request_threads(worker: Any, count: int) -> None:
-    """Start all of gunicorn's request threads, before any request comes.
-
-    Else each is started by the request that needs it, and while a hundred streams begin at once,
-    whoever asks only for a page waits for all of these starts.
-    """
-    together = threading.Barrier(count)
-    try:
-        for _ in range(count):
-            worker.tpool.submit(together.wait)
-    except RuntimeError as error:
-        together.abort()
-        log.warning("not all of the %d threads of server.threads can be had: %s", count, error)
 
 
 def _tell_workers_of_a_second_signal(server: Any) -> None:

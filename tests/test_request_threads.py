@@ -1,0 +1,98 @@
+"""The threads that answer requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from llamactl.request_threads import RequestThreads
+
+#: Seconds that only something that hangs takes.
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def pool() -> Iterator[RequestThreads]:
+    made = RequestThreads(4)
+    yield made
+    made.shutdown()
+
+
+def request_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "request"]
+
+
+def test_all_threads_are_there_from_the_start(pool: RequestThreads) -> None:
+    assert len(request_threads()) == 4
+
+
+def test_requests_beyond_the_threads_wait_in_order(pool: RequestThreads) -> None:
+    gate = threading.Event()
+    held = [pool.submit(gate.wait, PATIENCE) for _ in range(4)]
+    done: list[int] = []
+    first = threading.Event()
+    waiting = [pool.submit(first.wait, PATIENCE)]
+    waiting += [pool.submit(done.append, number) for number in range(50)]
+    assert not done
+    gate.set()
+    first.set()
+    assert all(each.result(PATIENCE) for each in held)
+    for each in waiting:
+        each.result(PATIENCE)
+    assert sorted(done) == list(range(50))
+
+
+def test_the_thread_that_rested_least_goes_first(pool: RequestThreads) -> None:
+    used = set()
+    for _ in range(50):
+        ended = threading.Event()
+        future = pool.submit(threading.get_ident)
+        future.add_done_callback(lambda _, ended=ended: ended.set())  # type: ignore[misc]
+        used.add(future.result(PATIENCE))
+        assert ended.wait(PATIENCE)
+    # One that has just told its result may not rest yet when the next request comes.
+    assert len(used) <= 2
+
+
+def test_what_a_request_raises_reaches_whoever_asks_for_its_result(pool: RequestThreads) -> None:
+    future = pool.submit(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        future.result(PATIENCE)
+    assert pool.submit(lambda: "still here").result(PATIENCE) == "still here"
+
+
+def test_a_shutdown_ends_all_threads_after_what_waits(pool: RequestThreads) -> None:
+    gate = threading.Event()
+    futures = [pool.submit(gate.wait, PATIENCE) for _ in range(6)]
+    mine = request_threads()
+    pool.shutdown()
+    with pytest.raises(RuntimeError):
+        pool.submit(gate.wait, PATIENCE)
+    gate.set()
+    assert all(each.result(PATIENCE) for each in futures)
+    for thread in mine:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_system_that_gives_fewer_threads_is_served_with_those(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def scarce(thread: threading.Thread) -> None:
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    pool = RequestThreads(100)
+    assert "2 of 100 request threads" in caplog.text
+    assert [pool.submit(lambda: 1).result(PATIENCE) for _ in range(10)] == [1] * 10
+    pool.shutdown()
+    for thread in begun:
+        thread.join(PATIENCE)
