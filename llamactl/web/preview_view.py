@@ -74,7 +74,7 @@ def _judgement(preview: Preview, need: Need) -> tuple[str, str]:
     if preview.site == "memory":
         return "fits, partly on the GPU" if verdict.place == "gpu_and_ram" else "fits", "good"
     if preview.site == "paged":
-        return "fits, but slow: it is read from disk again and again", "warn"
+        return "slow: read from disk again and again", "warn"
     return ("not now", "warn") if verdict.when_idle else ("too large", "bad")
 
 

@@ -113,6 +113,16 @@ def test_what_is_wrong_is_told_by_the_estimate_and_beside_its_field(visitor: Vis
     assert "must be a number" in estimate(page)
 
 
+def test_everything_that_is_wrong_is_told_at_once_in_the_words_of_the_form(
+    visitor: Visitor,
+) -> None:
+    visitor.press(f"Run {REFERENCE}")
+    page = visitor.press("Create Instance", name="a b", ctx_size="many")
+    assert visitor.answer.status_code == 400
+    assert page.one(id="ctx_size-wrong").text == "Context size must be a number."
+    assert "cannot be an instance's name" in page.one(id="name-wrong").text
+
+
 def test_a_model_that_is_not_cached_is_said_to_be_missing(visitor: Visitor) -> None:
     visitor.open("/instances/new")
     page = visitor.press("Estimate", name="one", model="acme/Other-GGUF:Q8_0")

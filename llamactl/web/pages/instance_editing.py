@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.errors import InstanceNotFound, InvalidRequest, LlamactlError
 from llamactl.instances.commandline import left_out, parse_command
-from llamactl.instances.options import Options
+from llamactl.instances.options import Options, check_name
 from llamactl.web import services
 from llamactl.web.auditing import changes_nothing
 from llamactl.web.errors import status_of
@@ -40,7 +40,7 @@ class FormPage:
     typed: Typed
     name: str = ""
     based_on: str = ""
-    error: LlamactlError | None = None
+    errors: list[LlamactlError] = field(default_factory=list)
     status: int = 200
     notes: list[tuple[str, str]] = field(default_factory=list)
     command_wrong: str = ""
@@ -70,10 +70,19 @@ def create() -> AnyResponse:
     if "fill" in request.form:
         return _page(_filled(page))
     name = request.form.get("name", "").strip()
+    options = None
     try:
-        services().supervisor.create(name, _options(page))
+        options = _options(page)
     except LlamactlError as error:
-        page.error, page.status = error, status_of(error)
+        page.errors.append(error)
+    try:
+        check_name(name)
+        if options is not None:
+            services().supervisor.create(name, options)
+    except LlamactlError as error:
+        page.errors.append(error)
+    if page.errors:
+        page.status = status_of(page.errors[0])
         return _page(page)
     if request.form.get("start"):
         services().supervisor.start_instance(name)
@@ -98,7 +107,7 @@ def update(name: str) -> AnyResponse:
     try:
         services().supervisor.update(name, _options(page))
     except LlamactlError as error:
-        page.error, page.status = error, status_of(error)
+        page.errors, page.status = [error], status_of(error)
         return _page(page)
     return redirect(url_for("pages.instances.show", name=name), 303)
 
@@ -116,9 +125,11 @@ def preview() -> str:
 
 
 def _page(page: FormPage) -> Response:
-    form, error = instance_fields.shown(_fields(page), page.typed), page.error
-    if error is not None:
-        form, error = instance_fields.told(form, error)
+    form = instance_fields.shown(_fields(page), page.typed)
+    error: LlamactlError | None = None
+    for each in page.errors:
+        form, homeless = instance_fields.told(form, each)
+        error = error or homeless
     html = render_template(
         "instances/form.html",
         form=instance_fields.with_models(form, instance_starts.cached_models()),
@@ -182,7 +193,7 @@ def _filled(page: FormPage) -> FormPage:
         else:
             _options(page)
     except LlamactlError as error:
-        page.error = error
+        page.errors = [error]
     return page
 
 

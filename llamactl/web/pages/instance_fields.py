@@ -92,9 +92,19 @@ def told(form: InstanceForm, error: LlamactlError) -> tuple[InstanceForm, Llamac
         return form, error
 
     def mark(field: Field) -> Field:
-        return replace(field, wrong=error.details) if field.name == culprit else field
+        return replace(field, wrong=_worded(error, field)) if field.name == culprit else field
 
     return form.each(mark), None
+
+
+def _worded(error: LlamactlError, field: Field) -> str:
+    """The error in the words of the form, where everything is typed and fields have labels."""
+    path = str(getattr(error, "field", None) or "")
+    words = error.details
+    for name in (path, field.name):
+        if name and words.startswith(f"{name} "):
+            words = f"{field.label}{words[len(name) :]}"
+    return words.replace(", not a string.", ".")
 
 
 def _culprit(form: InstanceForm, error: LlamactlError) -> str | None:
