@@ -69,6 +69,7 @@ class Keys:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] | None = None
+        self._by_id: dict[int, _Entry] = {}
         self._management: tuple[tuple[bytes, Principal], ...] = ()
         self._latest = 0.0
         self._flushed = time.monotonic()
@@ -137,7 +138,7 @@ class Keys:
                 )
                 key_id = int(cursor.lastrowid or 0)
             record = KeyRecord(key_id, public_id, name, mode, ids, now, expires_at, None, 0, 0)
-            entries[public_id] = _Entry(record, digest)
+            entries[public_id] = self._by_id[key_id] = _Entry(record, digest)
             return record, Secret(presented)
 
     def list(self) -> list[KeyRecord]:
@@ -156,7 +157,7 @@ class Keys:
         with self._lock:
             entry = self._entry(key_id)
             self._write([entry], revoked_at=self._now())
-            del self._loaded()[entry.record.public_id]
+            del self._loaded()[entry.record.public_id], self._by_id[key_id]
         for callback in self._on_delete:
             callback(key_id)
 
@@ -211,10 +212,11 @@ class Keys:
             entry.dirty = False
 
     def _entry(self, key_id: int) -> _Entry:
-        for entry in self._loaded().values():
-            if entry.record.id == key_id:
-                return entry
-        raise KeyNotFound(f"There is no key {key_id}")
+        self._loaded()
+        try:
+            return self._by_id[key_id]
+        except KeyError:
+            raise KeyNotFound(f"There is no key {key_id}") from None
 
     def _loaded(self) -> dict[str, _Entry]:
         if self._entries is None:
@@ -222,6 +224,7 @@ class Keys:
             self._management = tuple((each, management(_mark(each))) for each in digests)
             rows = self._database.read("SELECT * FROM keys WHERE revoked_at IS NULL")
             self._entries = {row["public_id"]: _from_row(row) for row in rows}
+            self._by_id = {entry.record.id: entry for entry in self._entries.values()}
         return self._entries
 
     def _now(self) -> float:
