@@ -11,6 +11,7 @@ import pytest
 
 from llamactl.config import Config
 from llamactl.models import offer, remembered
+from llamactl.models.filenames import is_mmproj
 from llamactl.models.hubscan import HubScanner, Snapshots
 from tests.models.conftest import (
     NEXT_COMMIT,
@@ -232,13 +233,12 @@ def test_a_repository_of_many_models_looks_at_each_name_a_few_times(
 ) -> None:
     caches.hf_download(REPO, [f"M{number}-Q8_0.gguf" for number in range(300)])
     looked = 0
-    real = offer.is_mmproj
 
-    def is_mmproj(name: str) -> bool:
+    def counted(name: str) -> bool:
         nonlocal looked
         looked += 1
-        return real(name)
+        return is_mmproj(name)
 
-    monkeypatch.setattr(offer, "is_mmproj", is_mmproj)
+    monkeypatch.setattr(offer, "is_mmproj", counted)
     assert len(caches.cache.list()) == 300
     assert looked == 300
