@@ -174,7 +174,8 @@ class Owner:
             run.signal(signal.SIGTERM)
             self._wait_for_end(run)
         while not run.has_ended():
-            logger.warning("%s does not end by itself: SIGKILL", self._instance.name)
+            if reason is None:
+                logger.warning("%s does not end by itself: SIGKILL", self._instance.name)
             run.signal(signal.SIGKILL)
             self._wait_for_end(run)
         return diagnose(None, lines) if given_up else reason
