@@ -156,7 +156,8 @@ def _changed(model: CachedModel, plan: Plan) -> Iterator[str]:
     cached = {file.name: file for file in model.files}
     for file in plan.selection.files:
         have = cached.get(file.filename)
-        if have is None or not _is_same(have, file):
+        # What a model that is not whole lacks is missing here, not newer there.
+        if model.complete if have is None else not _is_same(have, file):
             yield file.filename
 
 

@@ -53,6 +53,19 @@ def test_newer_bytes_are_named_with_both_commits(hub: FakeHub, site: Site) -> No
     }
 
 
+def test_a_missing_shard_is_no_update(hub: FakeHub, site: Site) -> None:
+    shards = [f"F16/m-F16-0000{number}-of-00002.gguf" for number in (1, 2)]
+    hub.push(REPO, {name: seeded_bytes(1000, name) for name in shards})
+    site.download(ModelRef(REPO, "F16"))
+    site.cache.flat.path(REPO, shards[1]).unlink()
+    snapshot = site.cache.hub.snapshot(REPO, hub.routes.repos[REPO].main)
+    (snapshot / shards[1]).unlink()
+    assert [model.complete for model in site.cache.list()] == [False]
+    assert updates(site) == []
+    hub.push(REPO, {shards[0]: seeded_bytes(1000, "newer")})
+    assert [update.changed for update in updates(site)] == [(shards[0],)]
+
+
 def test_a_small_file_that_cannot_be_read_is_to_be_fetched(hub: FakeHub, site: Site) -> None:
     hub.push(REPO, {"preset.ini": b"[a]\n"})
     site.download()
