@@ -378,6 +378,46 @@ def test_a_group_has_a_limit_of_its_own(make_stage: StageFactory) -> None:
     assert statuses == {"a": "stopped", "b": "running", "small": "running"}
 
 
+def test_who_waits_for_a_full_group_holds_nobody_else_back(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.group_limits": {"big": 1}, "instances.max_running_instances": 2})
+    for name in ("a", "b"):
+        stage.create(name, group="big")
+    stage.create("other")
+    busy = stage.supervisor.lease("a")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stage.supervisor.lease, "b")
+        instance = stage.supervisor._registry.find("b")
+        eventually(lambda: stage.supervisor._places.queued(instance))
+        stage.supervisor.lease("other").release()
+        assert not waiting.done()
+        busy.release()
+        waiting.result(PATIENCE).release()
+    statuses = {each.name: each.status for each in stage.supervisor.instances()}
+    assert statuses == {"a": "stopped", "b": "running", "other": "running"}
+
+
+def test_a_place_that_nobody_waits_for_any_more_goes_to_the_next(make_stage: StageFactory) -> None:
+    stage = make_stage({"instances.max_running_instances": 1})
+    for name in ("a", "b", "c"):
+        stage.create(name)
+    left = threading.Event()
+    busy = stage.supervisor.lease("a")
+    with ThreadPoolExecutor(2) as pool:
+        leaver = pool.submit(stage.supervisor.lease, "b", cancelled=left.is_set)
+        first = stage.supervisor._registry.find("b")
+        eventually(lambda: stage.supervisor._places.queued(first))
+        stayer = pool.submit(stage.supervisor.lease, "c")
+        second = stage.supervisor._registry.find("c")
+        eventually(lambda: stage.supervisor._places.queued(second))
+        left.set()
+        with pytest.raises(Interrupted):
+            leaver.result(PATIENCE)
+        busy.release()
+        stayer.result(PATIENCE).release()
+    assert stage.get("b").status == "stopped"
+    assert len(stage.llama.events("start")) == 2
+
+
 def test_ten_starters_never_exceed_two_places(make_stage: StageFactory) -> None:
     stage = make_stage({"instances.max_running_instances": 2})
     names = [f"i{number}" for number in range(6)]
