@@ -141,6 +141,29 @@ def test_the_anthropic_client_gets_a_message_whole_and_streamed(server: Llamactl
             assert "".join(stream.text_stream)
 
 
+def test_what_a_stream_took_is_counted_without_being_asked_for(server: LlamactlProcess) -> None:
+    made = server.api("POST", "/auth/keys", json={"name": "counted"}).json()
+    with openai_client(server, made["key"]) as api:
+        with api.completions.create(
+            model="chat", prompt="Once", max_tokens=40, stream=True, extra_body={"ignore_eos": True}
+        ) as stream:
+            assert len(list(stream)) >= 40
+
+    def ended() -> Any:
+        newest = server.api("GET", "/activity").json()["requests"][0]
+        return newest if newest["status"] == "200" else None
+
+    entry = wait_for("the end of the request", ended)
+    assert (entry["instance"], entry["key"]) == ("chat", "counted")
+    assert entry["generated_tokens"] == 40
+    assert entry["prompt_tokens"] > 0
+    assert entry["tokens_per_second"] > 0
+    assert 0 < entry["first_byte_seconds"] <= entry["seconds"]
+    key = server.api("GET", f"/auth/keys/{made['id']}").json()
+    assert (key["requests"], key["tokens"]) == (1, 40 + entry["prompt_tokens"])
+    assert key["last_used_at"] >= key["created_at"]
+
+
 # LangChain
 
 
