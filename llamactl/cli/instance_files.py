@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from llamactl.cli.client import Server, ServerRefused, segment
+from llamactl.cli.instance_options import tell_warnings
 from llamactl.cli.local import find_server
 from llamactl.cli.options import server_options
 from llamactl.cli.output import say
@@ -26,7 +27,7 @@ def export(
 ) -> None:
     """Print the options of the instance NAME, as `import` takes them.
 
-    Values of environment variables are in it, secrets too.
+    Values of variables that look like secrets are masked in it.
     """
     if whole == (name is not None):
         raise InvalidRequest("Name one instance, or say --all")
@@ -76,7 +77,7 @@ def duplicate(name: str, new: str, url: str | None, key: str | None, config_file
     options = dict(server.get(f"/instances/{segment(name)}")["options"])
     # Two instances cannot both answer to one further name.
     options["aliases"] = []
-    server.post(f"/instances/{segment(new)}", options)
+    tell_warnings(server.post(f"/instances/{segment(new)}", options, like=name))
     say(f"{new} is made.")
 
 
@@ -97,9 +98,9 @@ def _name_of(path: str) -> str:
 def _save(server: Server, name: str, options: Mapping[str, Any], *, exists: bool) -> None:
     try:
         if exists:
-            server.put(f"/instances/{segment(name)}", options)
+            tell_warnings(server.put(f"/instances/{segment(name)}", options))
         else:
-            server.post(f"/instances/{segment(name)}", options)
+            tell_warnings(server.post(f"/instances/{segment(name)}", options))
     # Several are in a file: whoever reads this must know which one it is about.
     except InvalidRequest as error:
         raise InvalidRequest(f"{name}: {error.details}") from error

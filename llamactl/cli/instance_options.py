@@ -45,6 +45,7 @@ def set_(
             flags[each] = value
     changed = server.put(f"/instances/{segment(name)}", {**options, "backend_options": flags})
     click.echo(f"{changed['name']} {changed['status']}")
+    tell_warnings(changed)
 
 
 @click.command()
@@ -79,8 +80,16 @@ def assignments(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def tell_warnings(saved: Any) -> bool:
+    """Say what a start of an instance that was just saved would fail or be held up by now."""
+    warnings = saved.get("warnings") or ()
+    for warning in warnings:
+        say(warning)
+    return bool(warnings)
+
+
 def tell_obstacle(server: Server, name: str) -> None:
-    """Say what stands against a start of an instance that was just made, if anything does."""
+    """Say what else stands against a start of it, if anything does: no memory, no place."""
     found = server.get(f"/instances/{segment(name)}/plan")
     if found["fits"] is False:
         say(found["why"])

@@ -11,7 +11,7 @@ from llamactl.cli.client import Server, segment
 from llamactl.cli.groups import DefaultGroup
 from llamactl.cli.instance_files import duplicate, export, import_
 from llamactl.cli.instance_models import load, models, unload
-from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle
+from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle, tell_warnings
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table
@@ -95,13 +95,11 @@ def create(
     if aliases:
         body["aliases"] = list(aliases)
     instance = server.post(f"/instances/{segment(name)}", body)
-    warnings = instance.get("warnings") or ()
-    for warning in warnings:
-        say(warning)
+    warned = tell_warnings(instance)
     if start:
         instance = server.post(f"/instances/{segment(name)}/start", wait=WAIT_SECONDS)
     _report(instance, server)
-    if not start and not warnings:
+    if not start and not warned:
         tell_obstacle(server, name)
 
 

@@ -81,6 +81,13 @@ class WaitQuery:
 
 
 @dataclass(frozen=True)
+class LikeQuery:
+    like: str | None = rule(
+        "An instance whose variables are meant where a value is masked.", default=None
+    )
+
+
+@dataclass(frozen=True)
 class LogsQuery:
     lines: int | None = rule(
         "How many of the last lines; without it, or with 0, all that are kept.",

@@ -97,8 +97,8 @@ def test_create_with_start_waits_until_it_answers(run: Run, rest: FakeRest) -> N
 
 
 def test_create_says_when_a_start_would_fail(run: Run, rest: FakeRest) -> None:
-    why = "org/name:Q4_K_M is not cached. Download it first."
-    rest.answers["POST /instances/tiny"] = (201, instance())
+    why = "It takes about 9.0 GB, and 4.0 GB are free."
+    rest.answers["POST /instances/tiny"] = (201, instance(warnings=[]))
     rest.answers["GET /instances/tiny/plan"] = (200, {**PLAN, "fits": False, "why": why})
     outcome = run("instances", "create", "tiny", "--model", "org/name:Q4_K_M")
     assert outcome == (0, "tiny stopped\n", f"{why}\n")
@@ -226,6 +226,7 @@ def test_a_duplicate_has_the_options_but_no_name_of_the_other(run: Run, rest: Fa
     rest.answers["POST /instances/twin"] = (201, instance("twin"))
     assert run("instances", "duplicate", "tiny", "twin") == (0, "", "twin is made.\n")
     assert rest.asked[-1].body == {**options, "aliases": []}
+    assert rest.asked[-1].target.endswith("/instances/twin?like=tiny")
 
 
 def test_the_models_of_a_router_are_listed_loaded_and_unloaded(run: Run, rest: FakeRest) -> None:

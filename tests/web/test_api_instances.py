@@ -457,3 +457,14 @@ def test_a_plan_says_what_a_start_would_do_and_starts_nothing(
     assert plan.get_json()["evicts"] == [] and plan.get_json()["why"].endswith(".")
     assert client.get("/api/v1/instances/planned").get_json()["status"] == "stopped"
     assert client.get("/api/v1/instances/nobody/plan").status_code == 404
+
+
+def test_an_instance_like_another_has_its_secrets(client: FlaskClient, runtime: Runtime) -> None:
+    options = {"backend_options": {"model": "/m.gguf"}, "environment": {"API_TOKEN": "secret"}}
+    assert client.post("/api/v1/instances/one", json=options).status_code == 201
+    shown = client.get("/api/v1/instances/one").get_json()["options"]
+    assert shown["environment"] == {"API_TOKEN": "***"}
+    assert client.post("/api/v1/instances/two", json=shown).status_code == 400
+    assert client.post("/api/v1/instances/two?like=one", json=shown).status_code == 201
+    assert runtime.supervisor.get("two").options == runtime.supervisor.get("one").options
+    assert client.post("/api/v1/instances/three?like=none", json=shown).status_code == 404

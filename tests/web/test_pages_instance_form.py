@@ -127,6 +127,8 @@ def test_a_model_that_is_not_cached_is_said_to_be_missing(visitor: Visitor) -> N
     visitor.open("/instances/new")
     page = visitor.press("Estimate", name="one", model="acme/Other-GGUF:Q8_0")
     assert "is not in the cache" in estimate(page)
+    page = visitor.press("Create Instance")
+    assert visitor.path == "/instances/one" and "It cannot start as it is." in page.text
 
 
 def test_a_router_is_said_to_be_one(visitor: Visitor) -> None:

@@ -7,6 +7,7 @@ from typing import get_type_hints
 from flask import Blueprint, Response
 
 from llamactl.instances.figures import NO_FIGURES
+from llamactl.instances.masking import unmasked
 from llamactl.instances.options import Options, OptionsJson
 from llamactl.instances.plan import PlanJson, plan_json
 from llamactl.instances.snapshot import (
@@ -19,7 +20,7 @@ from llamactl.web import services
 from llamactl.web.answer_schema import schema_of
 from llamactl.web.answers import empty_answer, json_answer, text_answer
 from llamactl.web.api.routing import route
-from llamactl.web.forms import LogsQuery, WaitQuery
+from llamactl.web.forms import LikeQuery, LogsQuery, WaitQuery
 from llamactl.web.jsonbody import json_body
 from llamactl.web.streams import event_answer, log_answer
 
@@ -67,14 +68,18 @@ def show_instance(name: str) -> Response:
     blueprint,
     "POST",
     "/<name>",
+    query=LikeQuery,
     takes=OPTIONS,
     gives=SavedInstanceJson,
     answers={201: "The instance, stopped", 400: "A wrong name or option", 409: "It exists"},
 )
-def create_instance(name: str) -> Response:
+def create_instance(name: str, query: LikeQuery) -> Response:
     """Make an instance; it is not started."""
+    supervisor = services().supervisor
     options = Options.from_json(json_body(), services().config)
-    return _saved(services().supervisor.create(name, options), 201)
+    if query.like is not None:
+        options = unmasked(options, supervisor.get(query.like).options)
+    return _saved(supervisor.create(name, options), 201)
 
 
 @route(
