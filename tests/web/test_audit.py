@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -209,3 +210,20 @@ def test_an_audit_that_cannot_be_written_is_logged_and_the_answer_stands(
     answer = client.post("/api/v1/instances/one", json={"backend_options": {"model": "/x.gguf"}})
     assert answer.status_code == 201
     assert "could not be written to the audit" in caplog.text
+
+
+def test_where_no_key_is_asked_for_anyone_is_written_down_with_the_address(
+    app: Flask, runtime: Runtime
+) -> None:
+    auth = dataclasses.replace(runtime.config.auth, require_management_auth=False)
+    runtime.config = dataclasses.replace(runtime.config, auth=auth)
+    program, visitor = app.test_client(), Visitor(app.test_client())
+    peer = {"REMOTE_ADDR": "192.0.2.7"}
+    program.delete("/api/v1/instances/none", environ_overrides=peer)
+    visitor.open("/keys")
+    visitor.press("Make key", name="lab")
+    program.delete("/api/v1/instances/x", headers={"Sec-Fetch-Site": "cross-site"})
+    shown = [(entry["who"], entry["what"], entry["source"]) for entry in rows(program)]
+    assert shown[0] == ("anyone", "DELETE /api/v1/instances/none", "192.0.2.7")
+    assert shown[1] == ("anyone", "POST /keys", HERE)
+    assert len(shown) == 2, "a page of another site is not anyone"
