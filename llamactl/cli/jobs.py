@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -143,19 +145,24 @@ def open_jobs(url: str | None, key: str | None, config_file: Path | None) -> Ite
 
 def follow(jobs: Jobs, job_id: str, display: Display) -> Job:
     """Show the job until it has ended; that state of it."""
-    try:
-        job = jobs.job(job_id)
-        while True:
-            display.update(job)
-            if job["status"] not in ACTIVE:
-                return job
-            job = jobs.wait(job_id)
-    except KeyboardInterrupt:
-        display.close()
-        say(jobs.interrupt(job_id))
-        raise
-    finally:
-        display.close()
+    with _warnings_held() as held:
+        try:
+            job = jobs.job(job_id)
+            while True:
+                if held:
+                    display.close()
+                    _say_all(held)
+                display.update(job)
+                if job["status"] not in ACTIVE:
+                    return job
+                job = jobs.wait(job_id)
+        except KeyboardInterrupt:
+            display.close()
+            say(jobs.interrupt(job_id))
+            raise
+        finally:
+            display.close()
+            _say_all(held)
 
 
 def display_for(as_json: bool) -> Display:
@@ -173,6 +180,28 @@ def reason(job: Job, jobs: Jobs) -> str:
     if job["error_code"] in _WANTS_A_TOKEN and isinstance(jobs, There) and "HF_TOKEN" in os.environ:
         return f"{told} The server downloads, with its own token: HF_TOKEN of this shell is not it."
     return str(told)
+
+
+@contextlib.contextmanager
+def _warnings_held() -> Iterator[deque[str]]:
+    """What other threads warn of, to be said where it does not tear a bar apart."""
+    held: deque[str] = deque()
+
+    class Holder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            held.append(record.getMessage())
+
+    holder, ours = Holder(logging.WARNING), logging.getLogger("llamactl")
+    ours.addHandler(holder)
+    try:
+        yield held
+    finally:
+        ours.removeHandler(holder)
+
+
+def _say_all(held: deque[str]) -> None:
+    while held:
+        say(held.popleft())
 
 
 @contextlib.contextmanager
