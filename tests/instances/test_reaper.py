@@ -16,6 +16,8 @@ from llamactl.instances.store import InstanceStore, Run
 from tests.instances.conftest import eventually
 
 Sleepers = list[subprocess.Popen[bytes]]
+#: The reaper looks at all processes of this user, those of tests in other processes among them.
+OURS = Path(f"/data-of-{os.getpid()}")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -55,7 +57,7 @@ def run_of(process: subprocess.Popen[bytes], **changes: object) -> Run:
 
 
 def test_a_process_with_our_mark_is_ended(store: InstanceStore, sleepers: Sleepers) -> None:
-    prefix = mark_prefix(Path("/data"))
+    prefix = mark_prefix(OURS)
     ours = sleeper(sleepers, prefix + "r1")
     assert reap_leftovers(store, prefix) == [ours.pid]
     assert ours.wait(10) == -9
@@ -66,7 +68,7 @@ def test_another_data_directorys_process_is_left_alone(
 ) -> None:
     other = sleeper(sleepers, mark_prefix(Path("/another")) + "r1")
     nobodys = sleeper(sleepers, None)
-    assert reap_leftovers(store, mark_prefix(Path("/data"))) == []
+    assert reap_leftovers(store, mark_prefix(OURS)) == []
     assert other.poll() is None and nobodys.poll() is None
 
 
@@ -75,7 +77,7 @@ def test_a_recorded_process_that_lost_its_mark_is_ended(
 ) -> None:
     ours = sleeper(sleepers, None)
     store.begin(run_of(ours))
-    assert reap_leftovers(store, mark_prefix(Path("/data"))) == [ours.pid]
+    assert reap_leftovers(store, mark_prefix(OURS)) == [ours.pid]
     assert ours.wait(10) == -9
     assert store.runs() == []
 
@@ -90,7 +92,7 @@ def test_a_number_that_now_belongs_to_another_is_left_alone(
 ) -> None:
     other = sleeper(sleepers, None)
     store.begin(run_of(other, **changes))
-    assert reap_leftovers(store, mark_prefix(Path("/data"))) == []
+    assert reap_leftovers(store, mark_prefix(OURS)) == []
     assert other.poll() is None
     assert store.runs() == []
 
