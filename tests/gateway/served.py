@@ -40,6 +40,7 @@ class StandingInstance:
     port: int
     created: float = 1_700_000_000.0
     pid: int | None = None
+    health: str | None = "ok"
     in_flight: int = 0
     options: SimpleNamespace = field(default_factory=SimpleNamespace)
 
