@@ -40,6 +40,8 @@ def sleeper(sleepers: Sleepers, mark: str | None) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **({"LLAMACTL_RUN": mark} if mark else {})}
     process = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
     sleepers.append(process)
+    # For a moment after the program was replaced it has no environment that could be read.
+    eventually(lambda: Path(f"/proc/{process.pid}/environ").read_bytes())
     return process
 
 
