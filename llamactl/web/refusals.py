@@ -6,8 +6,9 @@ its client 502. So the rest is taken and dropped, within bounds that cost nobody
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import time
+import threading
 from typing import IO
 
 from flask import Response, request
@@ -31,19 +32,23 @@ def take_rest(response: Response) -> None:
 
 
 def _drop(body: IO[bytes], connection: socket.socket) -> None:
-    deadline = time.monotonic() + SECONDS
+    # A read may take any number of receives: only the end of the connection bounds them all.
+    end = threading.Timer(SECONDS, _stop_receiving, (connection,))
+    end.daemon = True
+    end.start()
     taken = 0
-    before = connection.gettimeout()
     try:
-        while taken < LARGEST and (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
-            piece = body.read(_PIECE)
-            if not piece:
-                break
+        while taken < LARGEST and (piece := body.read(_PIECE)):
             taken += len(piece)
-        connection.settimeout(before)
     except OSError:
-        return  # It is gone, or took too long: the web server closes the connection.
+        return  # It is gone: the web server closes the connection.
     except Exception as error:
         if type(error).__module__ != HTTP_PARSER:
             raise
+    finally:
+        end.cancel()
+
+
+def _stop_receiving(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -59,4 +60,21 @@ def test_a_refused_client_that_never_sends_its_body_is_answered_and_let_go(
         connection.sendall(head.encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 401 ")
+    assert "Traceback" not in server.output
+
+
+def test_a_refused_client_that_sends_its_body_byte_by_byte_is_let_go(make_server: Make) -> None:
+    server = make_server().start()
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    head = (
+        "POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer llc_unknown\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        connection.sendall(head.encode())
+        # Long after the bound, and long before the body is whole.
+        with pytest.raises(ConnectionError):
+            for _ in range(600):
+                connection.sendall(b"x")
+                time.sleep(0.05)
     assert "Traceback" not in server.output
