@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from llamactl.access.principal import Principal
-from llamactl.gateway.asking import ask
+from llamactl.errors import InstanceNotFound
 from llamactl.gateway.routing import MAXIMUM_NAME
 
 if TYPE_CHECKING:
@@ -62,19 +62,18 @@ class Catalogue:
             at, models = self._told.get(instance.id, (-KEEP_SECONDS, ()))
         if time.monotonic() - at < KEEP_SECONDS:
             return models
-        models = _ask(instance.port) if instance.port else ()
+        models = self._ask(instance.name)
         with self._lock:
             self._told[instance.id] = (time.monotonic(), models)
         return models
 
-
-def _ask(port: int) -> tuple[str, ...]:
-    """The models that a router lists, which it tells without a key; none if it does not answer."""
-    told = ask(port, "/v1/models")
-    try:
-        return tuple(_ids(json.loads(told))) if told is not None else ()
-    except ValueError:
-        return ()
+    def _ask(self, name: str) -> tuple[str, ...]:
+        """The models that a router lists; none if it does not answer, or is gone."""
+        try:
+            told = self._supervisor.router_models(name)
+            return tuple(_ids(json.loads(told))) if told is not None else ()
+        except (ValueError, InstanceNotFound):
+            return ()
 
 
 def _ids(listed: Any) -> Iterator[str]:

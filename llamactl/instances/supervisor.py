@@ -44,6 +44,9 @@ __all__ = ["ResolvedModel", "Supervisor", "Timing"]
 
 logger = logging.getLogger(__name__)
 
+#: For the list of a router's models.
+_LIST_SECONDS = 2.0
+
 
 class Supervisor:
     """All instances of one data directory. Thread-safe; nothing runs before ``start``."""
@@ -163,6 +166,15 @@ class Supervisor:
                 if name in (None, each.name) and (source := each.source()) is not None
             ]
         return figures_of(sources)
+
+    def router_models(self, name: str) -> bytes | None:
+        """What a running router lists, as it says it; None where none answers in time.
+
+        Without a lease: to look at it is no use of it.
+        """
+        with self._shared.lock:
+            source = self._registry.find(name).source()
+        return None if source is None else source.probe.body("/models", _LIST_SECONDS)
 
     def create(self, name: str, options: Options) -> InstanceSnapshot:
         """A new instance, stopped.

@@ -22,7 +22,7 @@ from llamactl.access.keys import Keys
 from llamactl.config import load_config
 from llamactl.database import Database
 from llamactl.errors import InstanceNotFound, Interrupted, StartTimeout
-from llamactl.gateway import Gateway
+from llamactl.gateway import Gateway, asking
 from llamactl.models.fit import Machine
 from llamactl.secret import Secret
 from llamactl.web import errors, openai
@@ -70,6 +70,9 @@ class StandingInstances:
 
     def instances(self) -> list[StandingInstance]:
         return list(self._known.values())
+
+    def router_models(self, name: str) -> bytes | None:
+        return asking.ask(self.get(name).port, "/v1/models", self._key)
 
     def machine(self) -> Machine:
         return Machine(None)

@@ -213,6 +213,15 @@ def test_of_a_router_the_models_that_it_has_loaded_are_in_use(
     eventually(lambda: real.supervisor.users_of([blob]) == [], "free again")
 
 
+def test_a_running_router_lists_its_models_to_whoever_looks(real: Stage, cached: str) -> None:
+    real.create("one", backend_options={})
+    assert real.supervisor.router_models("one") is None
+    real.supervisor.start_instance("one", wait=60)
+    listed = json.loads(real.supervisor.router_models("one") or b"{}")
+    assert cached in [entry["id"] for entry in listed["data"]]
+    assert real.get("one").in_flight == 0 and real.get("one").last_used is None
+
+
 def test_a_router_that_is_killed_leaves_no_child(real: Stage, cached: str) -> None:
     running = real.run(backend_options={"ctx_size": 512}, auto_restart=False)
     ask(real, "POST", "/v1/completions", {"model": cached, "prompt": "a", "max_tokens": 2})

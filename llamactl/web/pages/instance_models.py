@@ -12,7 +12,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.access.principal import management
 from llamactl.errors import InvalidRequest, Unavailable
-from llamactl.gateway.asking import ask
 from llamactl.gateway.passage import Call
 from llamactl.web import services
 from llamactl.web.pages.live import Part
@@ -56,8 +55,8 @@ def models_part(name: str) -> Part:
     instance = services().supervisor.get(name)
     models: tuple[RouterModelView, ...] = ()
     said = "It tells its models once it runs."
-    if instance.status == "running" and instance.port is not None:
-        told = ask(instance.port, "/models")
+    if instance.status == "running":
+        told = services().supervisor.router_models(name)
         models = tuple(_models(told)) if told is not None else ()
         said = "It offers nothing. Download a model first." if told else "It does not answer."
     view = RouterModelsView(name, models, said)
