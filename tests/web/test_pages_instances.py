@@ -373,6 +373,7 @@ def test_the_models_of_a_router_are_on_its_page_with_their_buttons(
     environment = "FAKE_LLAMA=--fake-models org/a:Q4_K_M,b --fake-loaded b"
     page = add(visitor, "one", environment=environment)
     assert "once it runs" in page.one(id="models").text
+    assert '"model": "one/ORG/NAME:TAG"' in page.text
     visitor.press("Start one")
     until(visitor, "/instances/one", lambda page: "org/a:Q4_K_M" in page.one(id="models").text)
     for button, target in (("Load org/a:Q4_K_M", "load"), ("Unload b", "unload")):

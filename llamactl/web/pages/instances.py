@@ -52,6 +52,8 @@ def show(name: str) -> Response:
     instance = services().supervisor.get(name)
     options = instance.options
     parts: dict[str, Callable[[], Part]] = {"status": lambda: _status(name)}
+    # A router is asked for one of its models, behind its own name.
+    model = f"{name}/ORG/NAME:TAG" if options.is_router else name
     if options.is_router:
         parts["models"] = lambda: models_part(name)
     return render_page(
@@ -60,7 +62,7 @@ def show(name: str) -> Response:
         parts,
         name=name,
         warning=_warning(),
-        calls=calls_view(name, request.url_root.rstrip("/")),
+        calls=calls_view(model, request.url_root.rstrip("/")),
         log=_log(name),
         preview=_preview(name, options, instance.port),
         options=options_text(options.to_json()),
