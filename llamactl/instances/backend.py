@@ -19,7 +19,7 @@ from llamactl.config import LlamaCppConfig
 from llamactl.instances.devices import visible_gpus
 from llamactl.instances.environment import scrubbed
 from llamactl.instances.hints import HOW_TO_INSTALL
-from llamactl.instances.memory import parse_devices, read_machine
+from llamactl.instances.memory import RECENT, parse_devices, read_machine
 from llamactl.models.fit import Machine
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ _REMOVED = "the argument has been removed"
 _FEWEST_FLAGS = 50
 #: Seconds that a llama-server gets to tell its version; GPU libraries can be slow to load.
 _PATIENCE = 30.0
-#: Seconds for which a device's free memory is taken to be what it was.
-_FRESH = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Backend:
         self._gpus = visible_gpus() if gpus is None else gpus
         self._lock = threading.Lock()
         self._outputs: dict[tuple[str, ...], str] = {}
-        self._devices_at = 0.0
+        self._devices_at = float("-inf")
 
     def find(self) -> tuple[Kind, tuple[str, ...]]:
         """What would run now; costs a look at PATH."""
@@ -109,21 +107,23 @@ class Backend:
         found = {name for line in listed for name in _FLAG.findall(line)}
         return frozenset(found) if len(found) >= _FEWEST_FLAGS else None
 
-    def machine(self, now: bool = False) -> Machine:
+    def machine(self, within: float = RECENT) -> Machine:
         """The memory of this machine and of the devices that llama.cpp computes on, as it is now.
 
-        What the devices said some seconds ago will do, unless they are asked ``now``. Where there
-        is none, llama.cpp is not asked a second time; the embedded one never has any.
+        What the devices said ``within`` so many seconds will do: asking them starts a process and
+        their drivers. Where there is none, llama.cpp is not asked a second time; the embedded one
+        never has any.
         """
         kind, command = self.find()
         if kind != "command":
             return read_machine("")
-        listed = self.output_of("--list-devices") or ""
+        words = (*command, "--list-devices")
+        key = (*words, _stamp(command[0]))
         with self._lock:
-            stale = now or time.monotonic() - self._devices_at > _FRESH
-        if stale and parse_devices(listed):
-            listed = _run((*command, "--list-devices"))
-            key = (*command, "--list-devices", _stamp(command[0]))
+            listed = self._outputs.get(key)
+            stale = time.monotonic() - self._devices_at > within
+        if listed is None or (stale and parse_devices(listed)):
+            listed = _run(words)
             with self._lock:
                 self._outputs[key], self._devices_at = listed, time.monotonic()
         return read_machine(listed)

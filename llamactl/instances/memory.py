@@ -20,6 +20,9 @@ _SHARED = re.compile(r"(Metal|MTL)\w*: |\w+: (llvmpipe|SwiftShader)", re.IGNOREC
 #: What the Vulkan backend says of a device of this kind while it looks for devices.
 _UNIFIED = re.compile(r"^ggml_vulkan: (?P<number>\d+) = .*\| uma: 1 \|", re.MULTILINE)
 
+#: Seconds for which a device's free memory is taken to be what it was.
+RECENT = 5.0
+
 #: A limit of a control group beyond this (bytes) is no limit.
 _NO_LIMIT = 2**60
 

@@ -90,7 +90,7 @@ class Owner:
                     room.claim(instance.name, demand.spread(free), demand.pageable)
         deadline = time.monotonic() + self._timing.memory_back
         while self._is("starting") and (awaited := instance.awaited).total:
-            room.look(now=True)
+            room.look(within=0)
             with self._shared.lock:
                 seen = room.seen
                 if seen is None or seen.least(awaited) == awaited:

@@ -25,6 +25,7 @@ from llamactl.instances.admission import (
     site_of,
 )
 from llamactl.instances.instance import Instance
+from llamactl.instances.memory import RECENT
 from llamactl.instances.needs import demand_of
 from llamactl.instances.plan import (
     StartPlan,
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 #: Why somebody queues: a request waits for it, a person asked, it ran before the server went down.
 Reason: TypeAlias = Literal["request", "person", "restore"]
+
+#: Seconds for which what the devices said will do where nothing of llamactl's runs on them.
+_WHILE = 3600.0
 
 #: How many are loaded at once after the server came up.
 RESTORED_AT_ONCE = 2
@@ -67,11 +71,28 @@ class Places:
 
         Asked before a start is decided, since that takes a look at files and devices.
         """
+        if not self._fits_alone(instance):
+            self._weigh(instance, RECENT)
+
+    def _fits_alone(self, instance: Instance) -> bool:
+        """Whether nobody else has a place, and it fits by what the devices said a while ago.
+
+        Asking them anew would cost the first request after a rest most of a second, to decide
+        about nobody.
+        """
+        with self._shared.lock:
+            if any(each.has_place for each in self._instances):
+                return False
+        self._weigh(instance, _WHILE)
+        with self._shared.lock:
+            return self.decision(instance).site == "devices"
+
+    def _weigh(self, instance: Instance, within: float) -> None:
         demand = None
         if self._limits.memory != "off":
             # What can never be loaded is told by the start itself.
             with contextlib.suppress(LlamactlError, OSError):
-                demand = self._shared.room.weigh(instance.options)[1]
+                demand = self._shared.room.weigh(instance.options, within)[1]
         with self._shared.lock:
             instance.demand = demand
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 
 from llamactl.instances import processes
 from llamactl.instances.admission import Amount, Demand, Mode
+from llamactl.instances.memory import RECENT
 from llamactl.instances.modelfiles import ResolveModel
 from llamactl.instances.needs import demand_of, need_of_options
 from llamactl.instances.options import Options
 from llamactl.models.fit import Machine, Need
 
-#: Reads the machine. With True it must be read now, else a reading of a few seconds ago will do.
-ReadMachine = Callable[[bool], Machine]
+#: Reads the machine; what its devices said within so many seconds will do.
+ReadMachine = Callable[[float], Machine]
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ class Room:
         self._seen: Amount | None = None
         self._expected: Amount | None = None
 
-    def look(self, *, now: bool = False) -> Machine:
-        """Read the machine, without the lock: asking its devices can take a second."""
-        machine = self._read(now)
+    def look(self, within: float = RECENT) -> Machine:
+        """Read the machine, without the lock: asking its devices can take a second.
+
+        What they said ``within`` so many seconds will do.
+        """
+        machine = self._read(within)
         with self._lock:
             loaded = [held for held in self._held.values() if held.pid is not None]
         # The kernel counts the pages of a mapped file as free; for another model they are not.
@@ -68,7 +72,7 @@ class Room:
             self._seen = Amount(devices, max(0, ram - mapped)) if known else None
         return machine
 
-    def weigh(self, options: Options) -> tuple[Need | None, Demand | None]:
+    def weigh(self, options: Options, within: float = RECENT) -> tuple[Need | None, Demand | None]:
         """What a start with these options takes by estimate, on this machine as it is now.
 
         None where that is not known, or memory does not count. Without the lock. Raises
@@ -77,7 +81,7 @@ class Room:
         need = need_of_options(options, self._resolve_model)
         if self.mode == "off" or need is None:
             return need, None
-        return need, demand_of(need, options, self.look())
+        return need, demand_of(need, options, self.look(within))
 
     @property
     def seen(self) -> Amount | None:

@@ -23,6 +23,7 @@ from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.logfiles import Cut
 from llamactl.instances.masking import unmasked
+from llamactl.instances.memory import RECENT
 from llamactl.instances.modelfiles import ResolvedModel, ResolveModel, warnings_of
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
@@ -315,7 +316,7 @@ class Supervisor:
 
     def machine(self) -> Machine:
         """The memory of this machine and of llama.cpp's devices, as it is now."""
-        return self._read_machine(False)
+        return self._read_machine(RECENT)
 
     def version(self) -> int:
         """A number that changes whenever anything about any instance does."""

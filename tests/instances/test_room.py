@@ -14,6 +14,7 @@ import pytest
 from llamactl.errors import InsufficientMemory, ModelNotFound, StartTimeout
 from llamactl.instances import processes
 from llamactl.instances.admission import Amount
+from llamactl.instances.memory import RECENT
 from llamactl.instances.modelfiles import ResolvedModel
 from llamactl.instances.room import Room
 from llamactl.models.fit import DEVICE_RESERVE, RAM_RESERVE, Device, Machine, Memory
@@ -32,10 +33,12 @@ class FakeMachine:
         self.size = size
         self.held_back = 0
         self.looks = 0
+        self.within: list[float] = []
         self.running: Callable[[], int] = lambda: 0
 
-    def __call__(self, _now: bool) -> Machine:
+    def __call__(self, within: float) -> Machine:
         self.looks += 1
+        self.within.append(within)
         free = self.size - self.running() - self.held_back + DEVICE_RESERVE
         total = self.size + DEVICE_RESERVE
         ram = Memory(RAM_RESERVE, RAM_RESERVE)
@@ -90,6 +93,24 @@ def test_an_idle_instance_makes_room_for_one_that_would_not_fit(on_gpu: GpuFacto
     gpu.run("a", 6)
     gpu.run("b", 6)
     assert gpu.statuses() == {"a": "stopped", "b": "running"}
+
+
+def test_the_devices_are_asked_anew_only_where_somebody_else_runs_or_it_does_not_fit(
+    on_gpu: GpuFactory,
+) -> None:
+    gpu = on_gpu()
+    gpu.create("a", 6)
+    gpu.create("b", 3)
+    gpu.create("c", 11)
+    for name, anew in (("a", False), ("b", True)):
+        gpu.machine.within.clear()
+        gpu.supervisor.start_instance(name, wait=PATIENCE)
+        assert (min(gpu.machine.within) <= RECENT) == anew, name
+    for name in ("a", "b"):
+        gpu.supervisor.stop_instance(name, wait=PATIENCE)
+    gpu.machine.within.clear()
+    gpu.supervisor.start_instance("c", wait=PATIENCE)
+    assert min(gpu.machine.within) <= RECENT
 
 
 def test_those_that_fit_beside_each_other_stay(on_gpu: GpuFactory) -> None:
@@ -378,7 +399,7 @@ def room(*readings: Machine) -> Room:
     def resolve(reference: str) -> ResolvedModel:
         raise ModelNotFound(reference)
 
-    def read(_now: bool) -> Machine:
+    def read(_within: float) -> Machine:
         return left.pop(0) if len(left) > 1 else left[0]
 
     return Room(read, resolve, "warn", threading.RLock())
