@@ -21,7 +21,7 @@ _NAMES_FILES = frozenset({"path", "paths"})
 #: What decides which model runs is no setting of the model.
 _OTHER_MODELS = frozenset({"hf-repo", "hf-file", "spec-draft-hf", "lora-scaled"})
 _VARIABLE = "LLAMA_ARG_"
-_SECTION = re.compile(r"\[\s*(?P<name>[^\]]*?)\s*\]")
+_SECTION = re.compile(r"\[(?P<name>[^\]]*)\]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 #: Sections that hold for every tag, and the one of ``latest``.
 _FOR_ALL = ("", "*")
@@ -58,7 +58,7 @@ def _sections(text: str) -> Iterator[tuple[str, str, str]]:
     for line in _LINE_END.split(text):
         line = line.strip()
         if found := _SECTION.fullmatch(line):
-            section = found["name"].lower()
+            section = found["name"].strip().lower()
         elif "=" in line and line[0] not in "#;":
             key, _, value = line.partition("=")
             yield section, key.strip(), re.split("[;#]", value, maxsplit=1)[0].strip()

@@ -63,3 +63,11 @@ def test_what_is_unsafe_or_unknown_is_named_and_left_out(line: str) -> None:
 @pytest.mark.parametrize("text", ["", "\0", "[", "=", "[a]b=c", "no sign", "; c = 1", "x" * 99999])
 def test_nonsense_is_an_empty_preset(text: str) -> None:
     assert read_preset(text, "latest").options == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["[" + " " * 60_000 + "x", "[" + "a " * 30_000, " " * 60_000 + "="]
+)
+def test_no_line_of_an_author_makes_the_reading_slow(line: str) -> None:
+    # Reckoned by trying every split of the blanks, this would take days.
+    assert read_preset(f"{line}\n[ Q4_K_M ]\ntop-k = 3", "Q4_K_M").options == {"top_k": 3}
