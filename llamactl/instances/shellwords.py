@@ -10,40 +10,54 @@ from llamactl.errors import InvalidRequest
 _WINDOWS = re.compile(r"""(^|[\s"'=])(\w+\.exe\b|[A-Za-z]:\\|\.{0,2}\\\w)""", re.IGNORECASE)
 #: A line that goes on: for a shell, for cmd.exe, for PowerShell.
 _CONTINUED = re.compile(r"[\\^`][ \t]*(\r\n|\r|\n)")
+#: The kernel takes no longer word than 128 KiB, and nobody types a line like that.
+_LONGEST = 100_000
 
 
 def split_words(command: str) -> list[str]:
     """The words of one command: quotes, escapes and comments are the shell's.
 
     A backslash in a line with a path of Windows is a backslash. A line that ends without a sign of
-    going on goes on, too. Raises ``InvalidRequest`` for a quote that does not end.
+    going on goes on, too. Raises ``InvalidRequest`` for a quote that does not end and for a line
+    that no system would run.
     """
+    if len(command) > _LONGEST:
+        raise InvalidRequest(
+            f"The command has more than {_LONGEST:,} characters",
+            hint="Paste the llama-server line alone.",
+            field="command",
+        )
     escapes = _WINDOWS.search(command) is None
     return list(_words(command, escapes))
 
 
 def _words(text: str, escapes: bool) -> Iterator[str]:
-    word: list[str] | None = None
+    word: list[str] = []
+    # Two quotes with nothing between them are a word, too.
+    begun = False
     position = 0
     while position < len(text):
         continued = _CONTINUED.match(text, position)
         character = "\n" if continued else text[position]
         position = continued.end() if continued else position + 1
         if character.isspace():
-            if word is not None:
+            if begun:
                 yield "".join(word)
-            word = None
-        elif character == "#" and word is None:
+            word, begun = [], False
+            continue
+        if character == "#" and not begun:
             position = _end_of_line(text, position)
-        elif character in "'\"":
+            continue
+        begun = True
+        if character in "'\"":
             quoted, position = _quoted(text, position, character, escapes)
-            word = [*(word or []), quoted]
+            word.append(quoted)
         elif character == "\\" and escapes and position < len(text):
-            word = [*(word or []), text[position]]
+            word.append(text[position])
             position += 1
         else:
-            word = [*(word or []), character]
-    if word is not None:
+            word.append(character)
+    if begun:
         yield "".join(word)
 
 

@@ -282,3 +282,11 @@ def test_what_a_pasted_line_has_that_llamactl_decides_itself_is_named() -> None:
     assert list(told) == ["--host", "--port", "--api-key"]
     assert told["--port"] == "llamactl finds a free port by itself"
     assert "secret" not in str(told)
+
+
+def test_a_line_that_no_system_would_run_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidRequest, match="more than 100,000 characters"):
+        parse_command("llama-server -m " + "a" * 1_000_000)
+    assert parse_command('llama-server --alias ""')["backend_options"] == {"alias": [""]}
+    longest = "a" * 99_000
+    assert parse_command(f"llama-server -m {longest}")["backend_options"] == {"model": longest}
