@@ -6,6 +6,7 @@ a moment and an experienced reader.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -42,7 +43,11 @@ class ModelFiles:
 
 def expand(path: str) -> str:
     """The absolute path that is meant: ``~`` and a leading ``$HOME`` are the home directory."""
-    return str(Path(_HOME.sub("~", path)).expanduser().absolute())
+    meant = Path(_HOME.sub("~", path))
+    # The home of somebody whom the system does not know: there is no such file, and that is all.
+    with contextlib.suppress(RuntimeError):
+        meant = meant.expanduser()
+    return str(meant.absolute())
 
 
 def find_files(options: Options, resolve_model: ResolveModel) -> ModelFiles:
@@ -123,13 +128,13 @@ def _other_paths(options: Options) -> Iterator[str]:
 
 
 def _check_readable(path: Path) -> None:
-    if path.is_dir():
-        raise StartFailed(f"{path} is a folder", hint="Give the path of the file in it.")
-    if not path.exists():
+    if not _is_there(path):
         raise StartFailed(
             f"there is no file {path}",
             hint="Check the path; the page Models shows where downloaded models are.",
         )
+    if path.is_dir():
+        raise StartFailed(f"{path} is a folder", hint="Give the path of the file in it.")
     if not os.access(path, os.R_OK):
         raise StartFailed(
             f"{path} may not be read",
@@ -137,8 +142,18 @@ def _check_readable(path: Path) -> None:
         )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StartFailed(
+            f"{path} cannot be looked at: {error.strerror}",
+            hint="Check the path, and that llamactl's user may open the folders above it.",
+        ) from error
+
+
 def _check_gguf(path: Path) -> None:
-    if _SHARD.fullmatch(path.name) and not path.exists():
+    if _SHARD.fullmatch(path.name) and not _is_there(path):
         raise StartFailed(
             f"{path.name}, a part of the model, is not in {path.parent}",
             hint="Download the model again: all of its parts must be in one folder.",

@@ -113,3 +113,17 @@ def test_adapters_are_looked_at_too(config: Config, tmp_path: Path) -> None:
 
 def test_without_a_model_there_is_nothing_to_find(config: Config) -> None:
     assert find(config, hf_repo="a/b") == ModelFiles()
+
+
+@pytest.mark.parametrize("path", ["~nobody.has.this.name/a.gguf", "$HOME/../~no/a.gguf"])
+def test_a_home_of_nobody_is_a_file_that_is_not_there(config: Config, path: str) -> None:
+    with pytest.raises(StartFailed, match="there is no file"):
+        find(config, model=path)
+
+
+def test_a_path_that_no_file_system_takes_is_said_to_be_one(config: Config) -> None:
+    for name in ("a" * 300, "a" * 300 + "-00001-of-00002"):
+        with pytest.raises(StartFailed, match="cannot be looked at: File name too long"):
+            find(config, model=f"/{name}.gguf")
+    with pytest.raises(StartFailed, match="cannot be looked at: File name too long"):
+        find(config, hf_repo="o/n", mmproj="/" + "a/" * 3000)
