@@ -28,6 +28,10 @@ def read_instances(text: str, name: str = "") -> dict[str, Mapping[str, Any]]:
     """
     try:
         raw = json.loads(text)
+        # Python reads more than JSON is: half a character, and numbers that are none.
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
+    except RecursionError:
+        raise InvalidRequest("This is nested too deeply", field="json") from None
     except ValueError as error:
         raise InvalidRequest(
             f"This is no JSON: {error}",

@@ -353,6 +353,26 @@ def test_an_import_says_what_is_wrong_and_makes_nothing(
     assert runtime.supervisor.instances() == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a": {"environment": {"WORD": "\\ud800"}}}',
+        '{"a": {"idle_timeout": NaN}}',
+        '{"a": {"idle_timeout": 1e999}}',
+        '{"a": {"idle_timeout": ' + "9" * 5000 + "}}",
+    ],
+)
+def test_an_import_of_what_only_looks_like_json_is_refused(
+    visitor: Visitor, runtime: Any, text: str
+) -> None:
+    visitor.open("/instances/new/import")
+    page = visitor.press("Import", json=text)
+    assert visitor.answer.status_code == 400
+    assert page.one(id="json-wrong").text
+    assert runtime.supervisor.instances() == []
+
+
 def test_an_import_of_a_name_that_is_taken_says_what_to_do(
     visitor: Visitor, model: str, runtime: Any
 ) -> None:
