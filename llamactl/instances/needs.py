@@ -31,23 +31,16 @@ def need_of_options(options: Options, resolve_model: ResolveModel) -> Need | Non
 
     Raises ``StartFailed`` for what can never be loaded.
     """
-    files = find_files(options, resolve_model)
-    repo = options.text_option("hf_repo")
-    if files.model is None and repo and is_reference(repo) and not options.option("hf_file"):
-        try:
-            resolved = resolve_model(repo)
-        except LlamactlError:
-            return None
-        projector = resolved.mmproj if options.option("mmproj_auto") is not False else None
-        files = replace(files, model=resolved.path, mmproj=files.mmproj or projector)
-    return need_of(options, files)
+    return need_of(options, find_files(options, resolve_model), resolve_model)
 
 
-def need_of(options: Options, files: ModelFiles) -> Need | None:
+def need_of(options: Options, files: ModelFiles, resolve_model: ResolveModel) -> Need | None:
     """The memory that these files take with these options; None for a model that is not here.
 
-    A draft model counts as one of its own with the same context, an adapter as weights.
+    A draft model counts as one of its own with the same context, an adapter as weights. Where
+    llama-server looks for its model by itself, what is cached of that counts.
     """
+    files = _with_cached(options, files, resolve_model)
     if files.model is None:
         return None
     load = load_of(options)
@@ -103,6 +96,19 @@ def load_of(options: Options) -> Load:
         flash_attn=options.option("flash_attn") != "off",
         swa_full=options.option("swa_full") is True,
     )
+
+
+def _with_cached(options: Options, files: ModelFiles, resolve_model: ResolveModel) -> ModelFiles:
+    """With the model of ``hf_repo`` where that is cached."""
+    repo = options.text_option("hf_repo")
+    if files.model is not None or not repo or not is_reference(repo) or options.option("hf_file"):
+        return files
+    try:
+        resolved = resolve_model(repo)
+    except LlamactlError:
+        return files
+    projector = resolved.mmproj if options.option("mmproj_auto") is not False else None
+    return replace(files, model=resolved.path, mmproj=files.mmproj or projector)
 
 
 def _estimate(model: Path, load: Load, *, projector: int = 0) -> Need:

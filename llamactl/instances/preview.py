@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from llamactl.errors import LlamactlError, StartFailed
-from llamactl.instances.admission import SITES, Amount, Site
+from llamactl.instances.admission import Site, site_of
 from llamactl.instances.commandline import Launch
 from llamactl.instances.modelfiles import ModelFiles, find_files
 from llamactl.instances.needs import demand_of, need_of
@@ -41,18 +41,20 @@ def make_preview(options: Options, name: str, shared: Shared) -> Preview:
 
     Raises ``UnsupportedFlag`` for a flag that the embedded llama.cpp does not honour.
     """
-    machine = shared.backend.machine()
+    machine = shared.room.look()
     try:
         files = find_files(options, shared.resolve_model)
         words = _words(options, name, files, shared)
     except StartFailed as error:
         return Preview((), None, machine, error)
-    need = need_of(options, files)
+    need = need_of(options, files, shared.resolve_model)
     if need is None:
         return Preview(words, None, machine)
-    demand = demand_of(need, options, machine)
-    free = Amount(*machine.usable())
-    site = next((each for each in SITES if demand.at(each, free) is not None), None)
+    with shared.lock:
+        free = shared.room.free()
+        # One that runs already gives back what it holds before it starts with other options.
+        own = shared.room.held_by(name)
+    site = None if free is None else site_of(demand_of(need, options, machine), free + own)
     return Preview(words, need, machine, None, site, judge(need, machine))
 
 
@@ -65,21 +67,21 @@ def first_context(options: Options, contexts: Sequence[int], shared: Shared) -> 
         files = find_files(options, shared.resolve_model)
     except StartFailed:
         return None
-    own = _need_with(0, options, files)
+
+    def need_with(ctx_size: int) -> Need | None:
+        flags = {**options.backend_options, "ctx_size": ctx_size}
+        return need_of(replace(options, backend_options=flags), files, shared.resolve_model)
+
+    own = need_with(0)
     if own is None or not own.whole:
         return None
-    machine = shared.backend.machine()
+    machine = shared.room.look()
     largest_first = sorted({min(each, own.ctx_size) for each in contexts}, reverse=True)
     for ctx_size in largest_first:
-        need = _need_with(ctx_size, options, files)
+        need = need_with(ctx_size)
         if need is not None and judge(need, machine).fits:
             return ctx_size
     return largest_first[-1]
-
-
-def _need_with(ctx_size: int, options: Options, files: ModelFiles) -> Need | None:
-    flags = {**options.backend_options, "ctx_size": ctx_size}
-    return need_of(replace(options, backend_options=flags), files)
 
 
 def _words(options: Options, name: str, files: ModelFiles, shared: Shared) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llamactl.instances.modelfiles import ResolvedModel
+from llamactl.models.fit import DEVICE_RESERVE, RAM_RESERVE, Device, Machine, Memory
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import StageFactory
 from tests.requirements import require_module
@@ -36,6 +37,49 @@ def test_a_preview_tells_what_a_cached_model_takes(make_stage: StageFactory, mod
     preview = stage.supervisor.preview("one", options)
     assert preview.need is not None and preview.need.weights == model.stat().st_size
     assert preview.obstacle is None and str(model) in preview.words
+
+
+def test_a_preview_counts_what_is_cached_of_a_repo_that_llama_cpp_looks_up(
+    make_stage: StageFactory, model: Path
+) -> None:
+    stage = make_stage()
+    options = stage.options(backend_options={"hf_repo": "org/name:Q4_K_M"})
+    assert stage.supervisor.preview("one", options).need is None
+    stage.models["org/name:Q4_K_M"] = ResolvedModel(model)
+    need = stage.supervisor.preview("one", options).need
+    assert need is not None and need.weights == model.stat().st_size
+
+
+@pytest.mark.parametrize(("free", "site"), [(2**40, "devices"), (0, None)])
+def test_a_preview_and_the_plan_agree_where_it_would_lie(
+    make_stage: StageFactory, model: Path, free: int, site: str | None
+) -> None:
+    memory = Memory(free + DEVICE_RESERVE, 2**41)
+    machine = Machine(Memory(RAM_RESERVE, RAM_RESERVE), (Device("CUDA0", "", memory),))
+    stage = make_stage(machine=lambda _within: machine)
+    options = stage.options(backend_options={"model": str(model), "gpu_layers": "all"})
+    stage.supervisor.create("one", options)
+    assert stage.supervisor.preview("one", options).site == site
+    assert stage.supervisor.plan("one").site == site
+
+
+def test_the_preview_of_a_running_instance_counts_what_it_holds_as_its_own(
+    make_stage: StageFactory, model: Path
+) -> None:
+    free = [2**40]
+
+    def machine(_within: float) -> Machine:
+        memory = Memory(DEVICE_RESERVE + free[0], 2**41)
+        return Machine(Memory(RAM_RESERVE, RAM_RESERVE), (Device("CUDA0", "", memory),))
+
+    stage = make_stage({"instances.memory_admission": "enforce"}, machine=machine)
+    flags = {"model": str(model), "gpu_layers": "all", "ctx_size": 512}
+    options = stage.options(backend_options=flags)
+    stage.supervisor.create("one", options)
+    stage.supervisor.start_instance("one", wait=20)
+    free[0] = 0
+    assert stage.supervisor.preview("one", options).site == "devices"
+    assert stage.supervisor.preview("other", options).site is None
 
 
 def test_a_preview_says_why_a_start_would_fail(make_stage: StageFactory) -> None:
