@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+#: What stands in the place of a value that is not shown.
+MASK = "***"
+
 
 class Secret:
     """Hides its value from ``repr``, ``str`` and formatting; ``reveal()`` is the only way out."""
@@ -29,7 +32,7 @@ class Secret:
         return hash((Secret, self._value))
 
     def __repr__(self) -> str:
-        return "Secret(***)"
+        return f"Secret({MASK})"
 
     def __str__(self) -> str:
-        return "***"
+        return MASK

@@ -8,9 +8,7 @@ from dataclasses import replace
 
 from llamactl.errors import InvalidRequest
 from llamactl.instances.options import Options
-
-#: What stands in the place of a value.
-MASK = "***"
+from llamactl.secret import MASK
 
 _SECRET_NAME = re.compile(
     r"(.*_)?(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|COOKIE)"

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamactl.config import Config
-from llamactl.secret import Secret
+from llamactl.secret import MASK, Secret
 
-MASK = "***"
 #: Flags of llama-server whose value opens something.
 SECRET_FLAG = re.compile(
     r"-{1,2}([\w-]*[-_])?(key|token|secret|password|hft)|--mcp-servers-json", re.IGNORECASE

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamactl.web.config_shown import MASK
-from llamactl.web.texts import ago_text, moment_text, sentence_start, size_text
+from llamactl.secret import MASK
+from llamactl.errors import sentence_start
+from llamactl.web.texts import ago_text, moment_text, size_text
 from llamactl.web.views import Button, Json
 
 INSTANCE_TONES = {

@@ -6,8 +6,9 @@ import pytest
 
 from llamactl.config import Config
 from llamactl.errors import InvalidRequest
-from llamactl.instances.masking import MASK, masked, unmasked
+from llamactl.instances.masking import masked, unmasked
 from llamactl.instances.options import Options
+from llamactl.secret import MASK
 
 
 def options(config: Config, **environment: str) -> Options:

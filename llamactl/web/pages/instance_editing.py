@@ -6,7 +6,6 @@ change what the form shows, and nothing is saved before "Create" or "Save".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.errors import InstanceNotFound, InvalidRequest, LlamactlError
 from llamactl.instances.commandline import left_out, parse_command
+from llamactl.instances.masking import unmasked
 from llamactl.instances.options import Options, check_name
 from llamactl.web import services
 from llamactl.web.auditing import changes_nothing
@@ -154,27 +154,35 @@ def _typed_model(page: FormPage) -> str:
 
 def _options(page: FormPage) -> Options:
     """The options that were typed; raises ``InvalidRequest`` naming the field."""
-    return Options.from_json(_json(page), services().config)
+    return unmasked(Options.from_json(_json(page), services().config), _before(page))
 
 
 def _json(page: FormPage) -> dict[str, Any]:
-    before: Mapping[str, Any] | None = None
-    if page.based_on:
-        try:
-            before = services().supervisor.get(page.based_on).options.to_json()
-        except InstanceNotFound:
-            # It went meanwhile; what was typed is still there.
-            before = None
-    return instance_form.options_json(_fields(page), page.typed, before)
+    before = _before(page)
+    edited = None if before is None else before.to_json()
+    return instance_form.options_json(_fields(page), page.typed, edited)
+
+
+def _before(page: FormPage) -> Options | None:
+    if not page.based_on:
+        return None
+    try:
+        return services().supervisor.get(page.based_on).options
+    except InstanceNotFound:
+        # It went meanwhile; what was typed is still there.
+        return None
 
 
 def _preview(page: FormPage) -> PreviewView:
     name = page.name or page.typed.get("name", "").strip() or NO_NAME
+    if name == NO_NAME and not _typed_model(page):
+        return PreviewView(said="With a model: what it takes, and whether it fits.")
     try:
         options = _options(page)
         return preview_view(services().supervisor.preview(name, options), options)
     except LlamactlError as error:
-        return wrong_view(error)
+        form, homeless = instance_fields.told(_fields(page), error)
+        return wrong_view(error.details if homeless else instance_fields.wrong_texts(form)[0])
 
 
 def _filled(page: FormPage) -> FormPage:

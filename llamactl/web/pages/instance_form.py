@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llamactl.web.config_shown import MASK
+from llamactl.secret import MASK
 from llamactl.web.pages.flag_lines import flag_lines, flags_of, value_text
 from llamactl.web.pages.instance_fields import InstanceForm, Typed
 
@@ -76,16 +76,16 @@ def options_json(
     """What was typed as the JSON that makes options; ``before`` is what is edited.
 
     Nothing is judged here: a number that is none goes on as text, and is refused by its name.
+    Variables whose values were left masked have the mask for a value.
     """
     options = dict(before or {})
     backend: dict[str, Any] = {}
-    kept = dict(options.get("environment") or {})
     for name in form.named():
         if name == "name":
             continue
         in_backend = name in IN_BACKEND or name == "extra_args"
         place = backend if in_backend else options
-        value = _value(name, typed.get(name, "").strip(), kept)
+        value = _value(name, typed.get(name, "").strip())
         if value is None:
             place.pop(name, None)
         else:
@@ -93,14 +93,14 @@ def options_json(
     return {**options, "backend_options": backend}
 
 
-def _value(name: str, text: str, kept: Mapping[str, str]) -> object:
+def _value(name: str, text: str) -> object:
     """What ``text`` means in the field ``name``; None where it means nothing was said."""
     if name in {"on_demand_start", "auto_restart"}:
         return bool(text)
     if name == "aliases":
         return [part.strip() for part in text.split(",") if part.strip()]
     if name == "environment":
-        return _variables(text, kept)
+        return _variables(text)
     if not text:
         return None
     if name == "extra_args":
@@ -114,9 +114,6 @@ def _number(text: str) -> int | float | str:
     return float(text) if "." in text else int(text)
 
 
-def _variables(text: str, kept: Mapping[str, str]) -> dict[str, str]:
+def _variables(text: str) -> dict[str, str]:
     pairs = (line.partition("=") for line in text.splitlines() if line.strip())
-    return {
-        name.strip(): kept.get(name.strip(), value) if value == MASK else value
-        for name, _, value in pairs
-    }
+    return {name.strip(): value for name, _, value in pairs}

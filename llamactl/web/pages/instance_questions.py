@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llamactl.config import Config
 from llamactl.models.fit import CACHE_TYPES
-from llamactl.web.config_shown import MASK
+from llamactl.secret import MASK
 from llamactl.web.pages.fields import Field
 
 BACKENDS = (("llama_cpp", "llama.cpp"),)
