@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from llamactl.models.opening import open_regular
+
 logger = logging.getLogger(__name__)
 
 #: How much of the files a tail looks at.
@@ -19,8 +21,8 @@ LONGEST_TAIL = 4 * 1024 * 1024
 LOOK_AGAIN = 5.0
 _BLOCK = 64 * 1024
 # Whatever an outsider puts in the log's place, no link is followed and no reader of a pipe is hung.
-_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_TO_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _OPEN
+_TO_WRITE = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_TO_WRITE |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Cut:
@@ -121,12 +123,8 @@ class LogFiles:
         parts: list[tuple[int, int]] = []
         for number in range(self._backups, -1, -1):
             with contextlib.suppress(OSError):
-                descriptor = os.open(self._part(number), os.O_RDONLY | _OPEN)
-                status = os.fstat(descriptor)
-                if stat.S_ISREG(status.st_mode):
-                    parts.append((descriptor, status.st_size))
-                else:
-                    os.close(descriptor)
+                descriptor = open_regular(self._part(number), follow_links=False)
+                parts.append((descriptor, os.fstat(descriptor).st_size))
         return Cut(parts)
 
     def release(self) -> None:

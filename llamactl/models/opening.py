@@ -1,6 +1,6 @@
-"""Opening what lies in the caches: files only, and without ever waiting for anybody.
+"""Opening what lies in the caches, and logs: files only, and without ever waiting for anybody.
 
-Both caches belong to other programs too. Under a file's name there may be a pipe whose other end
+Others have their hands in those folders too. Under a file's name there may be a pipe whose other end
 nobody writes to, a device, or a folder.
 """
 
