@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from flask import Response
+from flask import Response, current_app, request
 
+from llamactl.config import RESERVED_THREADS
+from llamactl.errors import TooManyRequests
 from llamactl.instances.logfiles import Cut
 from llamactl.web.answers import text_answer
 
 LONGEST_LINE = 16 * 1024
 PULSE = b": \n\n"
+#: Streams at a time. Each holds a request thread for as long as somebody looks, out of those that
+#: inference leaves alone: the other half of these is for pages, health and management.
+MOST_STREAMS = RESERVED_THREADS // 2
+
+EXTENSION = "llamactl_streams"
 
 
 def event_stream(chunks: Iterable[bytes], shown: Callable[[str], str] = str) -> Iterator[bytes]:
@@ -41,15 +49,50 @@ def event_stream(chunks: Iterable[bytes], shown: Callable[[str], str] = str) -> 
 
 
 def event_answer(chunks: Iterable[bytes], shown: Callable[[str], str] = str) -> Response:
-    """``event_stream`` as an answer that nothing on its way may hold back or keep."""
+    """``event_stream`` as an answer that nothing on its way may hold back or keep.
+
+    Raises ``TooManyRequests`` where ``MOST_STREAMS`` are being read.
+    """
+    leave = _enter()
     answer = Response(event_stream(chunks, shown), mimetype="text/event-stream")
     answer.headers["Cache-Control"] = "no-store, no-transform"
     answer.headers["X-Accel-Buffering"] = "no"
+    answer.call_on_close(leave)
     close = getattr(chunks, "close", None)
     if close is not None:
         # A generator's finally may never run where a server drops it; this always does.
         answer.call_on_close(close)
     return answer
+
+
+class _Places:
+    """How many streams are being read. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.taken = 0
+
+
+def _enter() -> Callable[[], None]:
+    """Count one more stream; gives what counts it out, once."""
+    places: _Places = current_app.extensions.setdefault(EXTENSION, _Places())
+    # The answer to a HEAD has no body, so nobody ever closes it.
+    counts = [request.method != "HEAD"]
+    with places.lock:
+        if counts[0] and places.taken >= MOST_STREAMS:
+            raise TooManyRequests(
+                f"{places.taken} logs are being followed, as many as may be at the same time",
+                hint="Close one of them, or read the log without following it.",
+                retry_after=5,
+            )
+        places.taken += counts[0]
+
+    def leave() -> None:
+        with places.lock:
+            places.taken -= counts[0]
+            counts[0] = False
+
+    return leave
 
 
 def log_answer(log: Cut) -> Response:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from flask import Flask
 
-from llamactl.web.streams import LONGEST_LINE, PULSE, event_answer, event_stream
+from llamactl.config import RESERVED_THREADS
+from llamactl.errors import TooManyRequests
+from llamactl.web.streams import LONGEST_LINE, MOST_STREAMS, PULSE, event_answer, event_stream
 
 
 def lines_of(stream: bytes) -> list[str]:
@@ -64,6 +67,13 @@ def test_a_line_without_end_is_broken_instead_of_kept() -> None:
     assert "".join(received) == "x" * 100_000
 
 
+@pytest.fixture
+def asked() -> Iterator[None]:
+    with Flask(__name__).test_request_context():
+        yield
+
+
+@pytest.mark.usefixtures("asked")
 def test_what_feeds_the_stream_is_closed_when_the_reader_leaves() -> None:
     closed = []
 
@@ -81,8 +91,31 @@ def test_what_feeds_the_stream_is_closed_when_the_reader_leaves() -> None:
     assert closed == [True]
 
 
+@pytest.mark.usefixtures("asked")
 def test_nothing_on_the_way_may_hold_a_stream_back() -> None:
     answer = event_answer([])
     assert answer.headers["X-Accel-Buffering"] == "no"
     assert "no-transform" in answer.headers["Cache-Control"]
     assert answer.mimetype == "text/event-stream"
+
+
+@pytest.mark.usefixtures("asked")
+def test_streams_leave_threads_for_everything_else() -> None:
+    answers = [event_answer([]) for _ in range(MOST_STREAMS)]
+    with pytest.raises(TooManyRequests, match="logs are being followed"):
+        event_answer([])
+    for _ in range(2):
+        answers[0].close()
+    event_answer([])
+    with pytest.raises(TooManyRequests):
+        event_answer([])
+    assert MOST_STREAMS < RESERVED_THREADS
+
+
+def test_a_look_at_the_headers_of_a_stream_takes_no_place() -> None:
+    app = Flask(__name__)
+    for _ in range(MOST_STREAMS):
+        with app.test_request_context(method="HEAD"):
+            event_answer([])
+    with app.test_request_context():
+        event_answer([]).close()
