@@ -81,7 +81,8 @@ def load_of(options: Options) -> Load:
 
     def number(key: str, default: int) -> int:
         value = options.option(key)
-        return value if isinstance(value, int) else default
+        # llama-server refuses what is below nothing; here it would give memory back.
+        return value if isinstance(value, int) and value >= 0 else default
 
     def cache_type(key: str, default: str) -> str:
         value = options.option(key)

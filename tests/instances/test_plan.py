@@ -77,6 +77,16 @@ def test_the_options_decide_how_it_is_reckoned(config: Config) -> None:
     assert (load.cache_type_k, load.cache_type_v, load.ubatch_size) == ("q8_0", "f16", 256)
 
 
+@pytest.mark.parametrize("value", [-1, -(10**18)])
+@pytest.mark.parametrize("flag", ["ctx_size", "ubatch_size", "parallel"])
+def test_no_number_makes_an_instance_give_memory(
+    config: Config, model: Path, flag: str, value: int
+) -> None:
+    usual = need(options(config, model=str(model)))
+    found = need(options(config, model=str(model), **{flag: value}))
+    assert usual and found and found.total >= usual.total
+
+
 @pytest.mark.parametrize(
     ("flags", "machine", "demand"),
     [
