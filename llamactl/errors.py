@@ -35,6 +35,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 
+def sentence_start(text: str) -> str:
+    """The text with a capital at its beginning, unless that is a path or a name."""
+    word = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if word.isalpha() and word.islower() else text
+
+
 class Interrupted(Exception):
     """A wait or a transfer was told to stop before it was done."""
 

@@ -90,6 +90,8 @@ def byte_count(low: int) -> Parser:
             if not math.isfinite(value):
                 raise ValueError("must be a finite number of bytes")
             value = int(value)
+        if isinstance(value, (int, float)) and value < low:
+            raise ValueError(f"must be at least {low:,} bytes; units make it shorter, such as 20MB")
         return int(number(low, 2**62, whole=True)(value, environ))
 
     return parse

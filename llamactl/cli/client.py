@@ -18,6 +18,13 @@ from llamactl.secret import Secret
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 
+#: What a command adds to the server's words, by the error's code.
+_HINTS = {
+    "instance_not_found": "See those there are with `llamactl instances`.",
+    "instance_running": "`llamactl instances rm --stop` does both.",
+    "key_not_found": "See those there are with `llamactl keys`.",
+}
+
 
 class ServerUnreachable(LlamactlError):
     """No llamactl answers where one was looked for."""
@@ -146,8 +153,7 @@ class Server:
         if response.status_code == 400 and fields:
             return InvalidRequest(details)
         hint = "" if fields else "Is this the address of a llamactl?"
-        if error_code == "instance_not_found":
-            hint = "See those there are with `llamactl instances`."
+        hint = _HINTS.get(error_code, hint)
         if response.status_code == 401:
             hint = "Name a management key with --key or LLAMACTL_KEY."
         return ServerRefused(details, status=response.status_code, error_code=error_code, hint=hint)

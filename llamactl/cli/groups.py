@@ -5,6 +5,7 @@ The services behind the commands take longer to import than ``llamactl --help`` 
 
 from __future__ import annotations
 
+import difflib
 import gc
 import importlib
 import sys
@@ -29,12 +30,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 ELSEWHERE: Mapping[str, str] = {
     "create": "instances create",
     "list": "models",
+    "logs": "instances logs",
     "ls": "models",
     "ps": "instances",
     "pull": "download",
     "rm": "models rm",
     "run": "instances create NAME --model ORG/NAME:TAG --start",
     "search": "models search",
+    "show": "models show",
     "start": "serve",
     "stop": "instances stop",
 }
@@ -76,6 +79,9 @@ class LazyGroup(DefaultGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in ELSEWHERE:
             ctx.fail(f"No such command '{args[0]}'; here it is: llamactl {ELSEWHERE[args[0]]}")
+        close = difflib.get_close_matches(args[0], COMMANDS, 1)
+        if close and args[0] not in COMMANDS:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,7 @@ from llamactl.cli.client import Server, segment
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text
-from llamactl.errors import InvalidRequest
+from llamactl.errors import InvalidRequest, sentence_start
 from llamactl.instances.flags import lookup
 from llamactl.instances.options import Options
 
@@ -45,6 +45,8 @@ def set_(
             flags[each] = value
     changed = server.put(f"/instances/{segment(name)}", {**options, "backend_options": flags})
     click.echo(f"{changed['name']} {changed['status']}")
+    if changed["status"] in ("starting", "running", "stopping"):
+        say("It starts again, with these options.")
     tell_warnings(changed)
 
 
@@ -84,7 +86,7 @@ def tell_warnings(saved: Any) -> bool:
     """Say what a start of an instance that was just saved would fail or be held up by now."""
     warnings = saved.get("warnings") or ()
     for warning in warnings:
-        say(warning)
+        say(sentence_start(warning))
     return bool(warnings)
 
 

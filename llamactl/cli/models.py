@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def rm(
     ref = ModelRef.parse(reference)
     tag = ref.tag if ":" in reference else None
     if tag is None and not yes and sys.stdin.isatty():
-        click.confirm(f"Delete every cached tag of {ref.repo_id}?", abort=True, err=True)
+        _confirm(ref.repo_id, _cached(url, key, config_file))
     if url is not None:
         _delete_there(find_server(config_file, url, key), ref.repo_id, tag)
     else:
@@ -145,6 +146,13 @@ def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
                 return server.get(MODELS)
             cache = stack.enter_context(services(config, transfers=False)).cache
         return [cached_model_json(model) for model in cache.list()]
+
+
+def _confirm(repo_id: str, cached: Sequence[Any]) -> None:
+    """Ask whether all tags of a repo shall go; nothing is asked where there are none."""
+    tags = [each["tag"] for each in cached if each["repo"].lower() == repo_id.lower()]
+    if tags:
+        click.confirm(f"Delete {', '.join(tags)} of {repo_id}?", abort=True, err=True)
 
 
 def _delete_there(server: Server, repo_id: str, tag: str | None) -> None:

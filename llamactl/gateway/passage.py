@@ -20,7 +20,6 @@ from llamactl.errors import (
     Interrupted,
     LlamactlError,
     MaxInstancesReached,
-    ModelNotFound,
     UpstreamGone,
 )
 from llamactl.gateway import headers as rules
@@ -28,6 +27,7 @@ from llamactl.gateway.admission import Admission
 from llamactl.gateway.client import Client
 from llamactl.gateway.events import error_event, is_ping
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange, NotListening
+from llamactl.gateway.routing import no_model
 from llamactl.gateway.tail import Tail
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Passage:
                 raise (self._cut_by or ClientGone()) from None
         if lease.snapshot.id != call.instance.id:
             # Another one has its name by now, and nobody asked whether this one is allowed.
-            raise ModelNotFound(f"There is no model {call.instance.name!r}")
+            raise no_model(call.instance.name)
         return lease
 
     def _open(self, lease: Lease) -> Exchange:

@@ -13,7 +13,7 @@ from email.message import Message
 from json import JSONDecodeError
 from typing import Any
 
-from llamactl.errors import InvalidRequest
+from llamactl.errors import InvalidRequest, ModelNotFound
 
 MAXIMUM_NAME = 512
 _MAXIMUM_PARTS = 256
@@ -21,6 +21,14 @@ _LONGEST_PART_HEAD = 8 * 1024
 #: Values that a JSON body may hold: each costs a hundred bytes, and time in which all else stands.
 _MAXIMUM_VALUES = 1_000_000
 _BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def no_model(name: str) -> ModelNotFound:
+    """The error for what is unknown and for what is forbidden, which are not told apart."""
+    return ModelNotFound(
+        f"There is no model {name!r}",
+        hint="GET /v1/models lists the names that this key may use",
+    )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from llamactl.errors import (
     InvalidKey,
     InvalidRequest,
     LlamactlError,
-    ModelNotFound,
     ShuttingDown,
 )
 from llamactl.gateway.activity import Activity, Entry
@@ -27,7 +26,7 @@ from llamactl.gateway.headers import Headers
 from llamactl.gateway.media import remote_addresses
 from llamactl.gateway.offload import Offload
 from llamactl.gateway.passage import Call, Passage
-from llamactl.gateway.routing import Body, read_form, read_json, readings
+from llamactl.gateway.routing import Body, no_model, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
 from llamactl.gateway.usage import UNKNOWN, Usage
 
@@ -119,13 +118,13 @@ class Gateway:
                 if inner is None:
                     return Route(instance, body.raw, intact=True)
                 return Route(instance, body.with_model(inner), intact=False)
-        raise ModelNotFound(f"There is no model {body.model!r}")
+        raise no_model(body.model)
 
     def instance(self, principal: Principal, name: str) -> InstanceSnapshot:
         """An instance by its name. Raises ``ModelNotFound``, alike for unknown and forbidden."""
         instance = self._supervisor.resolve_name(name)
         if instance is None or not principal.may_use(instance.id):
-            raise ModelNotFound(f"There is no model {name!r}")
+            raise no_model(name)
         return instance
 
     def models(self, principal: Principal) -> list[NamedModelJson]:

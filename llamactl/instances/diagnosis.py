@@ -100,7 +100,7 @@ _RULES = (
         "no_such_file",
         r"(?:failed to open|cannot open|can't open)[^']*'?([^'\n]*?)'? ?[(:] ?no such file",
         "there is no file {0}",
-        "Check the path; the page Models shows where downloaded models are.",
+        "Check the path, or name a downloaded model as org/name:tag.",
     ),
     _rule(
         "permission_denied",

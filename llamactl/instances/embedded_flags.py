@@ -145,6 +145,9 @@ cors-headers            cors_headers            joined
 cors-credentials        cors_credentials
 """
 
+#: Between what the embedded llama.cpp can do instead and how to get the other one.
+_FULL_ONE = "The full llama-server can do without that."
+
 #: What to do instead, for flags that people will try.
 _INSTEAD = {
     "hf-repo": "Download the model with llamactl and give it as `model: org/name:tag`.",
@@ -192,7 +195,7 @@ def read_settings(words: Sequence[str]) -> list[Setting]:
     if not any(setting.flag.name == "model" for setting in settings):
         raise UnsupportedFlag(
             "without a model llama-server is a router, and the embedded llama.cpp has none",
-            hint=f"Give a model. {HOW_TO_INSTALL}",
+            hint=f"Give a model. {_FULL_ONE} {HOW_TO_INSTALL}",
         )
     return settings
 
@@ -210,7 +213,7 @@ def _setting(given: Given) -> Setting:
             hint=HOW_TO_INSTALL,
         )
     if flag.name not in EMBEDDED_FLAGS:
-        instead = _INSTEAD.get(flag.name, "")
+        instead = f"{_INSTEAD[flag.name]} {_FULL_ONE}" if flag.name in _INSTEAD else ""
         raise UnsupportedFlag(
             f"the embedded llama.cpp cannot take {given.spelled}",
             hint=f"{instead} {HOW_TO_INSTALL}".strip(),

@@ -131,7 +131,7 @@ def _check_readable(path: Path) -> None:
     if not _is_there(path):
         raise StartFailed(
             f"there is no file {path}",
-            hint="Check the path; the page Models shows where downloaded models are.",
+            hint="Check the path, or name a downloaded model as org/name:tag.",
         )
     if path.is_dir():
         raise StartFailed(f"{path} is a folder", hint="Give the path of the file in it.")

@@ -121,7 +121,10 @@ class Registry:
     def _check_new(self, name: str, options: Options) -> None:
         limit = self._shared.config.instances.max_instances
         if name in self._instances:
-            raise InstanceExists(f"There is already an instance {name}")
+            raise InstanceExists(
+                f"There is already an instance {name}",
+                hint="Choose another name, or change that one.",
+            )
         if 0 <= limit <= len(self._instances):
             raise MaxInstancesReached(
                 f"There are already {len(self._instances)} instances",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from llamactl.errors import LlamactlError
+from llamactl.errors import LlamactlError, sentence_start
 from llamactl.instances.figures import NO_FIGURES, Figures
 from llamactl.instances.masking import masked
 from llamactl.instances.options import Options, OptionsJson
@@ -73,7 +73,7 @@ class InstanceSnapshot:
 
 def sentences(message: str, hint: str) -> str:
     """A reason, which is told in the middle of a sentence elsewhere, and what to do about it."""
-    return LlamactlError(message[:1].upper() + message[1:], hint=hint).details
+    return LlamactlError(sentence_start(message), hint=hint).details
 
 
 def instance_json(snapshot: InstanceSnapshot, figures: Figures = NO_FIGURES) -> InstanceJson:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamactl.secret import MASK
 from llamactl.errors import sentence_start
+from llamactl.secret import MASK
 from llamactl.web.texts import ago_text, moment_text, size_text
 from llamactl.web.views import Button, Json
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llamactl.downloads.limits import Limits
-from llamactl.web.texts import duration_text, moment_text, sentence_start, size_text
+from llamactl.errors import sentence_start
+from llamactl.web.texts import duration_text, moment_text, size_text
 from llamactl.web.views import Button, Json
 
 #: How long a job that ended well stays on the page of models.

@@ -56,12 +56,6 @@ def moment_text(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
-def sentence_start(text: str) -> str:
-    """The text with a capital at its beginning, unless that is a path or a name."""
-    word = text.partition(" ")[0]
-    return text[:1].upper() + text[1:] if word.isalpha() and word.islower() else text
-
-
 def plain(text: str) -> str:
     """Foreign text without what a terminal would obey, and with what hides made visible.
 

@@ -145,6 +145,28 @@ def test_set_changes_flags_and_options_and_keeps_the_rest(run: Run, rest: FakeRe
     }
 
 
+def test_set_of_one_that_runs_says_that_it_starts_again(run: Run, rest: FakeRest) -> None:
+    rest.answers["GET /instances/tiny"] = (200, instance())
+    rest.answers["PUT /instances/tiny"] = (200, {**instance(), "status": "stopping"})
+    outcome = run("instances", "set", "tiny", "c=8192")
+    assert outcome == (0, "tiny stopping\n", "It starts again, with these options.\n")
+
+
+def test_a_warning_begins_as_a_sentence_does(run: Run, rest: FakeRest) -> None:
+    warnings = ["there is no file /x.", "org/name:Q8_0 is not in the cache."]
+    rest.answers["POST /instances/tiny"] = (201, {**instance(), "warnings": warnings})
+    told = run("instances", "create", "tiny", "--model", "/x").err
+    assert told == "There is no file /x.\norg/name:Q8_0 is not in the cache.\n"
+
+
+def test_one_that_runs_is_refused_with_the_way_to_delete_it(run: Run, rest: FakeRest) -> None:
+    refusal = {"error": "instance_running", "details": "tiny is running. Stop it first."}
+    rest.answers["DELETE /instances/tiny"] = (409, refusal)
+    outcome = run("instances", "rm", "tiny")
+    assert outcome.code == 1
+    assert "`llamactl instances rm --stop`" in outcome.err
+
+
 def test_a_plan_is_told_in_figures_and_a_sentence(run: Run, rest: FakeRest) -> None:
     plan = {**PLAN, "evicts": ["old"], "why": "old stops for it."}
     rest.answers["GET /instances/tiny/plan"] = (200, plan)

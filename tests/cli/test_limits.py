@@ -43,7 +43,7 @@ def test_a_change_holds_until_it_is_reset(run: Run) -> None:
     ("arguments", "told"),
     [
         (["--bandwidth-limit", "fast"], "'fast' must be a number of bytes, such as 20MB"),
-        (["--bandwidth-limit", "10"], "'10' must"),
+        (["--bandwidth-limit", "10"], "'10' must be at least 1,024 bytes"),
         (["--max-concurrent", "0"], "'0' must"),
         (["--reset", "--max-concurrent", "3"], "--reset"),
     ],

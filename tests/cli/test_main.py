@@ -43,6 +43,12 @@ def test_the_help_line_of_a_command_is_its_own_first_sentence(name: str) -> None
     assert COMMANDS[name][1].split(";")[0].rstrip(".").split(",")[0] in first
 
 
+def test_a_misspelled_command_is_answered_with_the_nearest(run: Run) -> None:
+    outcome = run("instance")
+    assert outcome.code == 2
+    assert "Did you mean 'instances'?" in outcome.err
+
+
 def test_the_version_is_a_result(run: Run) -> None:
     assert run("--version") == (0, f"llamactl {__version__}\n", "")
 

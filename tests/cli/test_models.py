@@ -82,6 +82,18 @@ def test_rm_without_a_tag_deletes_every_tag_of_the_repo(run: Run, cached: Path) 
     assert not cached.exists()
 
 
+def test_rm_without_a_tag_asks_naming_the_tags_and_never_about_nothing(
+    run: Run, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda text, **_how: asked.append(text))
+    assert "not in the cache" in run("models", "rm", "org/other").err
+    assert asked == []
+    assert run("models", "rm", "org/name").code == 0
+    assert asked == ["Delete Q4_K_M of org/name?"]
+
+
 @pytest.mark.parametrize("reference", ["../../x", "name", "org/name:", "org/name:a b", ""])
 def test_rm_of_something_that_is_no_reference_is_bad_usage(
     run: Run, cached: Path, reference: str

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llamactl.instances.diagnosis import diagnose
+from llamactl.instances.snapshot import sentences
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,11 @@ def test_without_a_known_reason_the_last_words_are_quoted() -> None:
     assert "exit code 3" in diagnose(3, ["one", "two  ", ""]).message
     assert diagnose(3, ["one", "two  ", ""]).message.endswith("two")
     assert diagnose(0, []).message == "it ended with exit code 0"
+
+
+def test_a_reason_becomes_a_sentence_and_a_name_at_its_beginning_stays_a_name() -> None:
+    assert sentences("it ended", "Look.") == "It ended. Look."
+    assert sentences("org/name:Q8_0 is gone", "") == "org/name:Q8_0 is gone."
 
 
 def test_a_load_without_progress_is_called_that() -> None:

@@ -131,6 +131,20 @@ def test_a_model_that_is_not_cached_is_said_to_be_missing(visitor: Visitor) -> N
     assert visitor.path == "/instances/one" and "It cannot start as it is." in page.text
 
 
+def test_an_empty_form_asks_for_a_model_and_finds_nothing_wrong_yet(visitor: Visitor) -> None:
+    page = visitor.open("/instances/new")
+    assert "With a model" in estimate(page)
+    assert not list(page.one(id="estimate").all("span"))
+    page = visitor.press("Estimate", hf_repo=REFERENCE)
+    assert "With a model" not in estimate(page)
+
+
+def test_a_number_that_is_none_is_told_beside_the_estimate_by_its_label(visitor: Visitor) -> None:
+    visitor.open("/instances/new")
+    page = visitor.press("Estimate", name="one", model=REFERENCE, ctx_size="lots")
+    assert estimate(page).startswith("Context size must be a number.")
+
+
 def test_a_router_is_said_to_be_one(visitor: Visitor) -> None:
     visitor.open("/instances/new")
     page = visitor.press("Estimate", name="one", model="")

@@ -52,6 +52,13 @@ def asked(client: FlaskClient, model: str) -> list[tuple[int, Any, dict[str, str
     ]
 
 
+def test_a_name_that_is_not_known_is_answered_with_where_they_are_listed(
+    stranger: FlaskClient,
+) -> None:
+    answers = asked(stranger, "nobody")
+    assert all("GET /v1/models lists" in text for _, text, _ in answers)
+
+
 @pytest.mark.parametrize("state", ["stopped", "running"])
 @pytest.mark.parametrize(
     ("forbidden", "unknown"), [(SECRET, "nobody"), (ALIAS, "org/nobody:q4"), (f"{SECRET}/x", "y/x")]

@@ -6,10 +6,10 @@ from typing import TypedDict
 
 from flask import Blueprint, Response, request
 
-from llamactl.errors import ModelNotFound
 from llamactl.gateway.catalogue import NamedModelJson
 from llamactl.gateway.passage import Call
 from llamactl.gateway.paths import OPENAI_POSTS
+from llamactl.gateway.routing import no_model
 from llamactl.web import services
 from llamactl.web.answers import json_answer
 from llamactl.web.openai.passing import forward, headers, inference_principal, model_body
@@ -57,4 +57,4 @@ def show_model(model: str) -> Response:
     for entry in services().gateway.models(inference_principal()):
         if entry["id"] == model:
             return json_answer(entry)
-    raise ModelNotFound(f"There is no model {model!r}")
+    raise no_model(model)

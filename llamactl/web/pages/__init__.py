@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
 
+from llamactl.errors import sentence_start
 from llamactl.web import browser
 from llamactl.web.pages import (
     activity,
@@ -24,7 +25,7 @@ from llamactl.web.pages import (
     system,
 )
 from llamactl.web.pages.assets import asset_url
-from llamactl.web.texts import plain, sentence_start
+from llamactl.web.texts import plain
 
 #: The tabs: a name, the page that it leads to, the rooms whose pages belong to it.
 TABS = (

@@ -21,7 +21,7 @@ from llamactl.web.auditing import changes_nothing
 from llamactl.web.errors import status_of
 from llamactl.web.pages import instance_fields, instance_form, instance_starts
 from llamactl.web.pages.instance_fields import InstanceForm, Typed
-from llamactl.web.preview_view import PreviewView, preview_view, wrong_view
+from llamactl.web.preview_view import PreviewView, preview_view
 
 blueprint = Blueprint("instance_forms", __name__)
 
@@ -175,14 +175,13 @@ def _before(page: FormPage) -> Options | None:
 
 def _preview(page: FormPage) -> PreviewView:
     name = page.name or page.typed.get("name", "").strip() or NO_NAME
-    if name == NO_NAME and not _typed_model(page):
+    if name == NO_NAME and not (_typed_model(page) or page.typed.get("hf_repo")):
         return PreviewView(said="With a model: what it takes, and whether it fits.")
     try:
         options = _options(page)
         return preview_view(services().supervisor.preview(name, options), options)
     except LlamactlError as error:
-        form, homeless = instance_fields.told(_fields(page), error)
-        return wrong_view(error.details if homeless else instance_fields.wrong_texts(form)[0])
+        return PreviewView(wrong=instance_fields.sentence(_fields(page), error))
 
 
 def _filled(page: FormPage) -> FormPage:

@@ -97,6 +97,13 @@ def told(form: InstanceForm, error: LlamactlError) -> tuple[InstanceForm, Llamac
     return form.each(mark), None
 
 
+def sentence(form: InstanceForm, error: LlamactlError) -> str:
+    """The error in the words of the form, wherever it is shown."""
+    fields = (*form.what, *form.size, *form.requests, *form.more)
+    culprit = _culprit(form, error)
+    return next((_worded(error, each) for each in fields if each.name == culprit), error.details)
+
+
 def _worded(error: LlamactlError, field: Field) -> str:
     """The error in the words of the form, where everything is typed and fields have labels."""
     path = str(getattr(error, "field", None) or "")
