@@ -10,27 +10,20 @@ from typing import Any
 import click
 
 from llamactl.cli.local import cache_alone
-from llamactl.cli.options import config_option, json_option
+from llamactl.cli.options import config_option, ctx_size_option, json_option
 from llamactl.cli.output import plain, print_json, size_text
 from llamactl.config import load_config
 from llamactl.errors import ModelNotFound
 from llamactl.instances.backend import Backend
-from llamactl.models.facts import facts_of
-from llamactl.models.fit import USUAL_CONTEXT, Load, Machine, Need, estimate, judge
-from llamactl.models.gguf import GGUFHeader, NotGGUF, read_model
+from llamactl.models.description import describe
+from llamactl.models.fit import Load, Machine, judge
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import CachedModel, cached_model_json
 
 
 @click.command()
 @click.argument("reference", metavar="ORG/NAME[:TAG]")
-@click.option(
-    "--ctx-size",
-    type=click.IntRange(min=0, max=2**31 - 256),
-    default=USUAL_CONTEXT,
-    show_default=True,
-    help="Tokens of context that are to fit; 0 is the model's own.",
-)
+@ctx_size_option
 @json_option
 @config_option
 def show(reference: str, ctx_size: int, as_json: bool, config_file: Path | None) -> None:
@@ -56,32 +49,16 @@ def show(reference: str, ctx_size: int, as_json: bool, config_file: Path | None)
 
 
 def _told(model: CachedModel, load: Load, machine: Machine) -> dict[str, Any]:
-    header: GGUFHeader | None = None
-    unreadable = None
-    try:
-        header = read_model([file.path for file in model.files if file.type == "gguf"])
-    except NotGGUF as error:
-        unreadable = error.details
-    told: dict[str, Any] = {
+    told = describe(model, load)
+    need = told.need
+    return {
         **cached_model_json(model),
-        "facts": {} if header is None else facts_of(header, whole=model.complete),
-        "chat_template": None if header is None else header.chat_template,
-        "unreadable": unreadable,
-        "memory": None,
-        "fits": None,
+        "facts": told.facts,
+        "chat_template": told.chat_template,
+        "unreadable": told.unreadable,
+        "memory": None if need is None else {**asdict(need), "total": need.total},
+        "fits": None if need is None else judge(need, machine).fits,
     }
-    if model.complete:
-        need = _need(model, header, load)
-        told |= {"memory": {**asdict(need), "total": need.total}, "fits": judge(need, machine).fits}
-    return told
-
-
-def _need(model: CachedModel, header: GGUFHeader | None, load: Load) -> Need:
-    sizes = {"gguf": 0, "mmproj": 0, "preset": 0}
-    for file in model.files:
-        sizes[file.type] += file.size
-    dimensions = None if header is None else header.dimensions
-    return estimate(dimensions, sizes["gguf"], load, projector=sizes["mmproj"])
 
 
 def _text(told: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import click
 
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import cache_alone, find_server, hub_client
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import ctx_size_option, json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table, time_text
 from llamactl.config import load_config
 from llamactl.downloads.offered import offers_json
@@ -18,19 +18,13 @@ from llamactl.downloads.updates import find_updates, update_json
 from llamactl.errors import InvalidRequest, ModelNotFound
 from llamactl.hub.remote import search_hit_json
 from llamactl.instances.backend import Backend
-from llamactl.models.fit import USUAL_CONTEXT, Load
+from llamactl.models.fit import Load
 from llamactl.models.reference import ModelRef
 
 
 @click.command()
 @click.argument("repo_id", metavar="ORG/NAME")
-@click.option(
-    "--ctx-size",
-    type=click.IntRange(min=0, max=2**31 - 256),
-    default=USUAL_CONTEXT,
-    show_default=True,
-    help="Tokens of context that are to fit; 0 is the model's own.",
-)
+@ctx_size_option
 @json_option
 @server_options
 def variants(

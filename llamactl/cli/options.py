@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from llamactl.models.fit import LARGEST_CONTEXT, USUAL_CONTEXT
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 config_option = click.option(
@@ -15,6 +17,13 @@ config_option = click.option(
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The configuration file to read instead of the usual ones.",
+)
+ctx_size_option = click.option(
+    "--ctx-size",
+    type=click.IntRange(min=0, max=LARGEST_CONTEXT),
+    default=USUAL_CONTEXT,
+    show_default=True,
+    help="Tokens of context that are to fit; 0 is the model's own.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 

@@ -31,6 +31,8 @@ CACHE_TYPES: Mapping[str, int] = {
 
 #: The context, in tokens, for which memory is reckoned where nobody says another.
 USUAL_CONTEXT = 8192
+#: The largest one that can be asked for: rounded up to whole steps it still has 32 bits.
+LARGEST_CONTEXT = 2**31 - 256
 #: Slots that llama-server opens when nobody says how many; they then share one cache.
 AUTOMATIC_SLOTS = 4
 _CELL_STEP = 256

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flask import request
 
-from llamactl.models.fit import USUAL_CONTEXT
+from llamactl.models.fit import LARGEST_CONTEXT, USUAL_CONTEXT
 from llamactl.web import schema
 from llamactl.web.jsonbody import json_body
 from llamactl.web.schema import rule
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
 LONGEST_WAIT = 3600
-LARGEST_CTX = 2**31 - 256
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class VariantsQuery:
         "The context, in tokens, that is to fit; 0 is the model's own.",
         default=USUAL_CONTEXT,
         minimum=0,
-        maximum=LARGEST_CTX,
+        maximum=LARGEST_CONTEXT,
     )
 
 

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamactl.errors import InvalidRequest
-from llamactl.models.fit import USUAL_CONTEXT, Machine, Memory, Need, Place, Verdict, judge
-from llamactl.web.forms import LARGEST_CTX
+from llamactl.models.fit import (
+    LARGEST_CONTEXT,
+    USUAL_CONTEXT,
+    Machine,
+    Memory,
+    Need,
+    Place,
+    Verdict,
+    judge,
+)
 from llamactl.web.texts import size_text
 
 #: The contexts that a page offers; 0 is the model's own.
@@ -79,7 +87,7 @@ def chosen_context(typed: str | None) -> int:
     """The context that a query asks for. Raises ``InvalidRequest``."""
     if not typed:
         return USUAL_CONTEXT
-    if not typed.isascii() or not typed.isdecimal() or int(typed[:12]) > LARGEST_CTX:
+    if not typed.isascii() or not typed.isdecimal() or int(typed[:12]) > LARGEST_CONTEXT:
         raise InvalidRequest("ctx_size must be a number of tokens", field="ctx_size")
     return int(typed)
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from llamactl.downloads.offers import Offer, RepositoryOffers
 from llamactl.downloads.updates import Update
 from llamactl.hub.remote import SearchHit
-from llamactl.models.dimensions import Dimensions
-from llamactl.models.facts import facts_of
-from llamactl.models.fit import Load, Machine, estimate
-from llamactl.models.gguf import NotGGUF, read_model
+from llamactl.models.description import describe
+from llamactl.models.fit import Load, Machine
 from llamactl.models.selection import Variant
-from llamactl.models.snapshots import CachedModel, FileType, cached_model_json
+from llamactl.models.snapshots import CachedModel, cached_model_json
 from llamactl.web.memory_view import MemoryView, memory_view
 from llamactl.web.texts import ago_text, size_text
 from llamactl.web.views import CachedModelView, cached_model_view
@@ -73,13 +71,10 @@ class UpdateView:
 def cached_tag_view(model: CachedModel, load: Load, machine: Machine, now: float) -> CachedTagView:
     """A cached tag with what its GGUF says of itself; a damaged file is said to be one."""
     view = cached_model_view(cached_model_json(model), now)
-    try:
-        header = read_model([file.path for file in model.files if file.type == "gguf"])
-    except (NotGGUF, OSError) as error:
-        return CachedTagView(view, _memory(model, None, load, machine), (), "", str(error))
-    memory = _memory(model, header.dimensions, load, machine)
-    facts = tuple(facts_of(header, whole=model.complete).items())
-    return CachedTagView(view, memory, facts, header.chat_template or "", "")
+    told = describe(model, load)
+    memory = None if told.need is None else memory_view(told.need, machine)
+    facts = tuple(told.facts.items())
+    return CachedTagView(view, memory, facts, told.chat_template or "", told.unreadable or "")
 
 
 def offer_views(found: RepositoryOffers) -> tuple[OfferView, ...]:
@@ -118,19 +113,6 @@ def _offer_view(found: RepositoryOffers, offer: Offer) -> OfferView:
         cached=offer.cached,
         newer=offer.newer,
     )
-
-
-def _memory(
-    model: CachedModel, dimensions: Dimensions | None, load: Load, machine: Machine
-) -> MemoryView | None:
-    if not model.complete:
-        return None
-
-    def size(type_: FileType) -> int:
-        return sum(file.size for file in model.files if file.type == type_)
-
-    need = estimate(dimensions, size("gguf"), load, projector=size("mmproj"))
-    return memory_view(need, machine)
 
 
 def _parts(variant: Variant) -> str:
