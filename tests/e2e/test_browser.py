@@ -289,7 +289,10 @@ PAGES = [
     "/instances/new",
     "/instances/new/import",
     "/keys",
+    "/activity",
     "/system",
+    "/system/audit",
+    "/docs",
 ]
 
 
@@ -306,6 +309,10 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         assert sideways == 0, path
+        hidden = browser.page.locator(".top nav").evaluate(
+            "nav => nav.scrollWidth - nav.clientWidth"
+        )
+        assert hidden == 0, path
 
 
 def test_what_the_hub_offers_comes_by_itself_where_a_script_runs(
