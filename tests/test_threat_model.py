@@ -122,8 +122,8 @@ HOLDER_OF_AN_INFERENCE_KEY: Rows = {
         "docs/deployment: max_streams_per_key",
     ),
     "making instances evict each other": (
-        "instances/test_leases.py::test_those_who_wait_are_served_in_their_order",
-        "instances/test_leases.py::test_what_was_just_started_for_a_request_serves_it_before_it_makes_room",
+        "instances/test_eviction.py::test_those_who_wait_are_served_in_their_order",
+        "instances/test_eviction.py::test_what_was_just_started_for_a_request_serves_it_before_it_makes_room",
         "docs/deployment: take turns on the memory",
     ),
     "a revoked key that goes on": (

@@ -114,6 +114,25 @@ class Site:
         assert self.leftovers() == []
 
 
+def slow_job(site: Site) -> str:
+    """A job in the middle of its bytes, and slow enough to stay there."""
+
+    def is_running(seen: JobSnapshot) -> bool:
+        return seen.job.status == "downloading" and seen.progress.bytes_downloaded > 100_000
+
+    site.hub.throttle(100_000)
+    job = site.submit()
+    site.until(job.job.id, is_running)
+    return job.job.id
+
+
+def add_models(hub: FakeHub, count: int, size: int = 50_000) -> list[ModelRef]:
+    """Repositories of one model each."""
+    for number in range(count):
+        hub.add_repo(f"many/model{number}", {FILE: seeded_bytes(size, number)})
+    return [ModelRef(f"many/model{number}", "Q4_K_M") for number in range(count)]
+
+
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
     """A hub with one repository of one model."""

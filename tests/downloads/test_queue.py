@@ -1,39 +1,20 @@
-"""What can be asked of the queue: order, limits, pause, cancel, restart, one job per model."""
+"""What can be asked of the queue: order, restart, one job per model, what it tells of a job."""
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
 from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.downloads.states import JobStatus
-from llamactl.errors import InvalidState, JobNotFound, ModelInUse, ModelNotFound, ShuttingDown
+from llamactl.errors import ModelInUse, ModelNotFound, ShuttingDown
 from llamactl.models.reference import ModelRef
-from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site
+from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site, add_models, slow_job
 from tests.downloads.waiting import LONG, eventually
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
-
-
-def running(seen: JobSnapshot) -> bool:
-    return seen.job.status == "downloading" and seen.progress.bytes_downloaded > 100_000
-
-
-def slow_job(site: Site) -> str:
-    """A job in the middle of its bytes, and slow enough to stay there."""
-    site.hub.throttle(100_000)
-    job = site.submit()
-    site.until(job.job.id, running)
-    return job.job.id
-
-
-def add_models(hub: FakeHub, count: int, size: int = 50_000) -> list[ModelRef]:
-    for number in range(count):
-        hub.add_repo(f"many/model{number}", {FILE: seeded_bytes(size, number)})
-    return [ModelRef(f"many/model{number}", "Q4_K_M") for number in range(count)]
 
 
 def test_a_model_is_downloaded_with_mmproj_preset_and_shards_in_folders(
@@ -139,110 +120,6 @@ def states(site: Site, status: JobStatus) -> list[str]:
 def test_jobs_are_listed_newest_first(hub: FakeHub, site: Site) -> None:
     ids = [site.submit(ref).job.id for ref in add_models(hub, 3)]
     assert [each.job.id for each in site.queue.jobs()] == ids[::-1]
-
-
-def test_a_pause_keeps_the_bytes_and_a_resume_fetches_the_rest(site: Site) -> None:
-    job_id = slow_job(site)
-    paused = site.queue.pause(job_id)
-    assert paused.job.status == "paused"
-    assert paused.progress.bytes_downloaded >= 100_000
-    assert paused.progress.bytes_per_second == 0
-    assert not site.cache.flat.path(REPO, FILE).exists()
-    site.hub.throttle(None)
-    site.queue.resume(job_id)
-    site.assert_complete(site.queue.wait(job_id, LONG))
-
-
-def test_posting_a_paused_model_again_lets_it_go_on(site: Site) -> None:
-    job_id = slow_job(site)
-    site.queue.pause(job_id)
-    site.hub.throttle(None)
-    assert site.submit().job.id == job_id
-    site.assert_complete(site.queue.wait(job_id, LONG))
-
-
-def test_a_queued_job_can_be_paused_resumed_and_cancelled(hub: FakeHub, site: Site) -> None:
-    site.settings["downloads.max_concurrent"] = 1
-    slow_job(site)
-    (ref,) = add_models(hub, 1)
-    waiting = site.submit(ref).job
-    assert waiting.status == "queued"
-    assert site.queue.pause(waiting.id).job.status == "paused"
-    assert site.queue.resume(waiting.id).job.status == "queued"
-    site.queue.delete(waiting.id)
-    assert site.queue.job(waiting.id).job.status == "cancelled"
-
-
-def test_a_cancelled_download_leaves_nothing(site: Site) -> None:
-    job_id = slow_job(site)
-    site.queue.delete(job_id)
-    assert site.queue.job(job_id).job.status == "cancelled"
-    assert site.leftovers() == []
-    assert site.queue.uses(REPO) is False
-
-
-def test_a_cancel_while_paused_removes_the_partial(site: Site) -> None:
-    job_id = slow_job(site)
-    site.queue.pause(job_id)
-    assert site.leftovers() != []
-    site.queue.delete(job_id)
-    assert site.queue.job(job_id).job.status == "cancelled"
-    assert site.leftovers() == []
-
-
-def test_a_cancel_takes_finished_files_of_the_unfinished_model_too(
-    hub: FakeHub, site: Site
-) -> None:
-    names = [f"set-Q4_K_M-0000{number}-of-00002.gguf" for number in (1, 2)]
-    hub.add_repo("org/set", {names[0]: seeded_bytes(1000, 1), names[1]: PAYLOAD})
-    hub.throttle(100_000)
-    job = site.submit(ModelRef("org/set", "Q4_K_M"))
-    site.until(
-        job.job.id, lambda seen: [f.status for f in seen.progress.files][:1] == ["completed"]
-    )
-    site.queue.delete(job.job.id)
-    assert site.leftovers() == []
-    assert [path.name for path in site.flat.rglob("*") if path.is_file()] == []
-    assert [path.name for path in site.root.rglob("*") if path.is_file()] == []
-
-
-def test_removing_a_failed_job_removes_its_partial(site: Site) -> None:
-    site.hub.fault("cdn", ".", kind="status", status=403, nth=5, times=None)
-    failed = site.download()
-    assert site.leftovers() != []
-    site.queue.delete(failed.job.id)
-    assert site.leftovers() == []
-    with pytest.raises(JobNotFound):
-        site.queue.job(failed.job.id)
-
-
-def test_removing_an_old_job_leaves_the_partial_of_the_one_that_goes_on(site: Site) -> None:
-    fault = site.hub.fault("cdn", ".", kind="status", status=403, nth=5, times=None)
-    failed = site.download()
-    fault.times = 0
-    job_id = slow_job(site)
-    site.queue.delete(failed.job.id)
-    site.hub.throttle(None)
-    site.assert_complete(site.queue.wait(job_id, LONG))
-
-
-def test_removing_a_completed_job_leaves_the_model(site: Site) -> None:
-    job = site.download()
-    site.queue.delete(job.job.id)
-    assert site.queue.jobs() == []
-    assert site.bytes_of() == PAYLOAD
-
-
-@pytest.mark.parametrize("ask", ["pause", "resume", "retry"])
-def test_a_completed_job_can_do_nothing_more(site: Site, ask: str) -> None:
-    job = site.download()
-    with pytest.raises(InvalidState):
-        getattr(site.queue, ask)(job.job.id)
-
-
-def test_an_unknown_job_is_said_to_be_unknown(site: Site) -> None:
-    with pytest.raises(JobNotFound):
-        site.queue.job("0123456789abcdef")
 
 
 def test_a_stopped_queue_goes_on_from_its_bytes_after_a_restart(site: Site) -> None:
@@ -366,53 +243,6 @@ def test_the_version_grows_with_every_change(site: Site) -> None:
     before = site.queue.version()
     site.download()
     assert site.queue.version() > before
-
-
-def test_a_bandwidth_limit_holds_and_can_be_lifted_on_the_way(site: Site) -> None:
-    site.settings["downloads.bandwidth_limit"] = 200_000
-    began = time.monotonic()
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 150_000)
-    assert time.monotonic() - began > 0.5, "150 kB at 200 kB/s, less the burst"
-    site.queue.set_limits(replace(site.queue.limits, bandwidth_limit=None))
-    site.assert_complete(site.queue.wait(job.job.id, LONG))
-
-
-def test_a_bandwidth_limit_that_is_set_on_the_way_holds_from_then_on(site: Site) -> None:
-    site.hub.throttle(1_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 100_000)
-    site.queue.set_limits(Limits(2, 50_000))
-    began, before = time.monotonic(), site.queue.job(job.job.id).progress.bytes_downloaded
-    site.queue.wait(job.job.id, 1.5)
-    brought = site.queue.job(job.job.id).progress.bytes_downloaded - before
-    assert brought < 50_000 * (time.monotonic() - began) + 300_000, "what was read already counts"
-    site.queue.set_limits(None)
-    site.hub.throttle(None)
-    site.assert_complete(site.queue.wait(job.job.id, LONG))
-
-
-def test_limits_that_were_set_hold_over_restarts_until_they_are_given_back(site: Site) -> None:
-    configured = site.queue.limits
-    mine = Limits(7, 3_000_000)
-    site.queue.set_limits(mine)
-    for _ in range(2):
-        site.stop()
-        assert site.start().limits == mine
-        assert (site.queue.configured, site.queue.limits_are_set) == (configured, True)
-    site.queue.set_limits(None)
-    site.stop()
-    assert (site.start().limits, site.queue.limits_are_set) == (configured, False)
-
-
-def test_a_bandwidth_limit_that_was_set_slows_downloads_after_a_restart(site: Site) -> None:
-    site.queue.set_limits(Limits(2, 200_000))
-    site.stop()
-    site.start()
-    began = time.monotonic()
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 150_000)
-    assert time.monotonic() - began > 0.5, "150 kB at 200 kB/s, less the burst"
 
 
 def test_unknown_tags_and_repositories_have_their_codes(site: Site) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,16 @@ from llamactl.instances.health import Probe
 from llamactl.instances.lease import Lease
 from llamactl.instances.slots import Slots, read_slots
 from tests.instances.conftest import PATIENCE, Stage, eventually
+
+
+def ask(lease: Lease, path: str = "/props") -> int:
+    """The status of one GET."""
+    request = urllib.request.Request(
+        f"http://{lease.host}:{lease.port}{path}",
+        headers={"Authorization": f"Bearer {lease.api_key.reveal()}"},
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return int(answer.status)
 
 
 @contextlib.contextmanager
