@@ -1,9 +1,12 @@
-"""Variables of an instance whose values are not shown, and come back as they were shown. Pure."""
+"""What of an instance's variables and of its command line is not shown. Pure.
+
+Variables come back as they were shown; a command line is only ever shown.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llamactl.errors import InvalidRequest
@@ -11,12 +14,21 @@ from llamactl.instances.options import Options
 from llamactl.secret import MASK
 
 _SECRET_NAME = re.compile(
-    r"(.*_)?(API_?KEY|KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH|COOKIE)"
-    r"(_(ID|VALUE|\d+))?",
+    r"(.*_)?(API_?KEY|KEY|PASS|CREDENTIALS?|AUTH|AUTHORIZATION|COOKIE)(_(ID|VALUE|\d+))?"
+    r"|.*(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)(_(ID|VALUE|\d+))?|.+_(PWD|PAT)",
     re.IGNORECASE,
 )
-#: Tokens by their beginnings, and addresses with a login in them.
-_SECRET_VALUE = re.compile(r"(hf|sk|ghp|gho|glpat|xox[a-z])[_-][\w-]{8,}.*|.*://[^/@\s]+@.*", re.S)
+#: Tokens by their beginnings, private keys, and addresses with a login in them.
+_SECRET_VALUE = re.compile(
+    r"(hf|sk|gh[a-z]|github_pat|glpat|xox[a-z])[_-][\w-]{8,}.*|eyJ[\w-]+\.[\w-]+\..*"
+    r"|(Bearer|Basic) .+|.*PRIVATE KEY-----.*|.*://[^/@\s]+@.*",
+    re.S,
+)
+#: Flags of llama-server whose value opens something.
+_SECRET_FLAG = re.compile(
+    r"-{1,2}([\w-]*[-_])?(key|token|secret|password|hft)|--mcp-servers-json", re.IGNORECASE
+)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def masked(environment: Mapping[str, str]) -> dict[str, str]:
@@ -44,6 +56,20 @@ def unmasked(options: Options, before: Options | None) -> Options:
             )
         environment[name] = known[name]
     return replace(options, environment=environment)
+
+
+def masked_words(words: Sequence[str]) -> list[str]:
+    """A command line without the values that open something."""
+    shown: list[str] = []
+    for argument in words:
+        name, equals, _ = argument.partition("=")
+        if shown and _SECRET_FLAG.fullmatch(shown[-1]):
+            shown.append(MASK)
+        elif equals and _SECRET_FLAG.fullmatch(name):
+            shown.append(f"{name}={MASK}")
+        else:
+            shown.append(_LOGIN.sub(MASK, argument))
+    return shown
 
 
 def _looks_secret(name: str, value: str) -> bool:

@@ -23,6 +23,7 @@ from llamactl.instances import commandline, processes
 from llamactl.instances.embedded_flags import check_embedded
 from llamactl.instances.environment import child_environment
 from llamactl.instances.hints import HOW_TO_INSTALL
+from llamactl.instances.masking import masked_words
 from llamactl.instances.modelfiles import expand, find_files
 from llamactl.instances.permissions import check_permitted
 from llamactl.instances.shared import Shared, Timing
@@ -64,7 +65,7 @@ class Run:
         options = self.instance.options
         token = current_token(shared.config.hub) if options.wants_hub else None
         environment = child_environment(os.environ, shared.config, options, self.key, token)
-        log.write(f"--- llamactl starts: {commandline.shown(self.argv)}\n".encode())
+        log.write(f"--- llamactl starts: {commandline.shown(masked_words(self.argv))}\n".encode())
         log.begin_report()
         mark = shared.mark_prefix + self.run_id
         record = RunRecord(
@@ -216,7 +217,12 @@ def words_of(
 def program_of(options: Options, shared: Shared) -> Program:
     """The program that these options run; ``StartFailed`` where it is not there."""
     if options.command_override:
-        words = shlex.split(options.command_override)
+        try:
+            words = shlex.split(options.command_override) or [""]
+        except ValueError as error:
+            raise StartFailed(
+                f"command_override cannot be read: {error}", hint="Check its quotes."
+            ) from error
         found = shutil.which(expand(words[0]) if words[0].startswith(("~", "$")) else words[0])
         if found is None:
             raise StartFailed(

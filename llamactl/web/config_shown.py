@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from llamactl.config import Config
+from llamactl.instances.masking import masked_words
 from llamactl.secret import MASK, Secret
-
-#: Flags of llama-server whose value opens something.
-SECRET_FLAG = re.compile(
-    r"-{1,2}([\w-]*[-_])?(key|token|secret|password|hft)|--mcp-servers-json", re.IGNORECASE
-)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def config_json(config: Config) -> dict[str, object]:
@@ -51,17 +45,3 @@ def _fields(value: object) -> dict[str, object]:
 def _section(value: object) -> dict[str, object]:
     assert isinstance(value, dict)
     return value
-
-
-def masked_words(words: Sequence[str]) -> list[str]:
-    """A command line without the values that open something."""
-    shown: list[str] = []
-    for argument in words:
-        name, equals, _ = argument.partition("=")
-        if shown and SECRET_FLAG.fullmatch(shown[-1]):
-            shown.append(MASK)
-        elif equals and SECRET_FLAG.fullmatch(name):
-            shown.append(f"{name}={MASK}")
-        else:
-            shown.append(_LOGIN.sub(MASK, argument))
-    return shown

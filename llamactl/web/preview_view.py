@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamactl.errors import LlamactlError
+from llamactl.instances.masking import masked_words
 from llamactl.instances.options import Options
 from llamactl.instances.preview import Preview
 from llamactl.models.fit import Need
 from llamactl.secret import MASK
-from llamactl.web.config_shown import masked_words
 from llamactl.web.memory_view import machine_text
 from llamactl.web.texts import size_text
 

@@ -27,6 +27,14 @@ def options(config: Config, **environment: str) -> Options:
         ("ENDPOINT", "https://me:word@example.org/"),
         ("ANYTHING", "hf_abcdefghijkl"),
         ("ANYTHING", "sk-proj-1234567890"),
+        ("PGPASSWORD", "x"),
+        ("MYSQL_PWD", "x"),
+        ("accessToken", "x"),
+        ("AUTHORIZATION", "x"),
+        ("ANYTHING", "github_pat_0123456789"),
+        ("ANYTHING", "eyJhbGciOi.eyJzdWIi.c2ln"),
+        ("ANYTHING", "Bearer abc"),
+        ("ANYTHING", "-----BEGIN RSA PRIVATE KEY-----\nMIIE"),
     ],
 )
 def test_what_looks_like_a_secret_is_not_shown(name: str, value: str) -> None:
@@ -39,6 +47,8 @@ def test_what_looks_like_a_secret_is_not_shown(name: str, value: str) -> None:
         ("CUDA_VISIBLE_DEVICES", "0,1"),
         ("GGML_CUDA_KEYED", "1"),
         ("MONKEY", "see"),
+        ("PWD", "/home/me"),
+        ("BYPASS", "1"),
         ("TOKENIZERS_PARALLELISM", "false"),
         ("PROXY_FREE", "https://example.org/a@b"),
         ("API_KEY", ""),

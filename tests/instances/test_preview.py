@@ -90,6 +90,15 @@ def test_a_preview_says_why_a_start_would_fail(make_stage: StageFactory) -> None
     assert preview.need is None and preview.words == ()
 
 
+@pytest.mark.parametrize("command", ["'", " ", "\n", "~nobody.has.this.name/a", "/bin/echo 'x"])
+def test_a_command_that_cannot_be_read_is_said_to_be_one(
+    make_stage: StageFactory, command: str
+) -> None:
+    stage = make_stage({"security.allow_command_override": True})
+    obstacle = stage.supervisor.preview("one", stage.options(command_override=command)).obstacle
+    assert obstacle is not None and "command_override" in obstacle.details
+
+
 def test_the_first_context_fits_and_is_no_longer_than_the_models_own(
     make_stage: StageFactory, model: Path
 ) -> None:

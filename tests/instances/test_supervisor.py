@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -258,6 +259,17 @@ def test_logs_have_what_it_wrote_and_the_line_that_ran(stage: Stage) -> None:
     text = stage.supervisor.logs("one").decode()
     assert "hello" in text and "--- llamactl starts: " in text and "--port" in text
     assert stage.supervisor.logs("one", 1).count(b"\n") == 1
+
+
+def test_no_log_has_the_value_of_a_flag_that_opens_something(stage: Stage) -> None:
+    secret = {"--service-token": "opensesame", "--relay": "https://me:opensesame@example.org/"}
+    stage.create(
+        backend_options={"model": str(stage.llama.model), "extra_args": secret}, max_restarts=0
+    )
+    with contextlib.suppress(StartFailed):
+        stage.supervisor.start_instance("one", wait=PATIENCE)
+    first = stage.supervisor.logs("one").decode().splitlines()[0]
+    assert "--service-token '***' --relay 'https://***@example.org/'" in first
 
 
 def test_following_the_log_ends_with_the_instance(stage: Stage) -> None:
