@@ -106,22 +106,23 @@ def make_plan(
     )
 
 
-def figures_text(needs: int, free: Amount, *, on_gpu: bool) -> str:
-    """What is needed and what is there, as a sentence."""
-    where = f"{_gb(free.ram)} are free"
+def figures_text(needs: int, free: Amount, *, on_gpu: bool, whole: bool = True) -> str:
+    """What is needed and what is there, as a sentence; ``whole``: nothing more is needed."""
+    where = f"{_amount(free.ram)} are free"
     if on_gpu:
-        where = f"{_gb(free.devices)} are free on the GPU"
-        where += f" and {_gb(free.ram)} beside it" if free.ram > 0 else ""
-    return f"It takes about {_gb(needs)}, and {where}"
+        where = f"{_amount(free.devices)} are free on the GPU"
+        where += f" and {_amount(free.ram)} beside it" if free.ram > 0 else ""
+    takes = f"about {_amount(needs)}" if whole else f"more than {_amount(needs)}"
+    return f"It takes {takes}, and {where}"
 
 
 def _figures(need: Need | None, free: Amount | None, on_gpu: bool) -> str:
     if need is None:
         return "The memory that it takes is not known before it is loaded."
     if free is None:
-        return f"It takes about {_gb(need.total)}; how much is free is not known."
-    beyond = "" if need.whole else " at least, as its header does not tell all"
-    return f"{figures_text(need.total, free, on_gpu=on_gpu)}{beyond}."
+        return f"It takes about {_amount(need.total)}; how much is free is not known."
+    beyond = "" if need.whole else " How much more its header does not tell."
+    return f"{figures_text(need.total, free, on_gpu=on_gpu, whole=need.whole)}.{beyond}"
 
 
 def _evictions(decision: Decision, held: dict[str, int]) -> str:
@@ -153,7 +154,7 @@ def _outcome(decision: Decision, refusal: str, fits: bool | None) -> str:
 
 
 def _named(name: str, held: int) -> str:
-    return f"{name} ({_gb(held)})" if held else name
+    return f"{name} ({_amount(held)})" if held else name
 
 
 def _listed(words: list[str]) -> str:
@@ -175,5 +176,6 @@ def _total(free: Amount | None) -> int | None:
     return None if free is None else max(0, free.devices) + max(0, free.ram)
 
 
-def _gb(size: int) -> str:
-    return f"{max(0, size) / _GB:.1f} GB"
+def _amount(size: int) -> str:
+    size = max(0, size)
+    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 10**6:.0f} MB"

@@ -119,7 +119,9 @@ def test_planning_changes_nothing(make_stage: StageFactory) -> None:
     stage.create("b")
     plan = stage.supervisor.plan("b")
     assert plan.evicts == ("a",) and plan.starts
-    assert "a (0.0 GB) stops for it: it was idle for longest, and no more may run." in plan.why
+    assert "a (0 MB) stops for it: it was idle for longest, and no more may run." in plan.why
+    assert plan.why.startswith("It takes more than 0 MB, and ")
+    assert " are free. How much more its header does not tell. " in plan.why
     assert stage.supervisor.plan("a").evicts == ()
     assert stage.supervisor.plan("a").why == "It is running already."
     assert stage.get("a").status == "running" and stage.get("b").status == "stopped"
