@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from flask import Flask, Response, g, request
 
 from llamactl.gateway.paths import native_target
+from llamactl.secret import MASK
 from llamactl.web import browser, services
 from llamactl.web.auth import known_principal
 from llamactl.web.jsonbody import known_body
@@ -43,6 +44,8 @@ SHOWN = frozenset(
 HIDDEN = frozenset({"csrf_token", "back", "key", "username"})
 # As our fields are spelled: a key that someone sends in the place of a name is not kept.
 _NAME = re.compile(r"[a-z_]{1,30}")
+#: Our keys of both kinds, and the hub's tokens: far longer than what stands for them elsewhere.
+_KEY = re.compile(r"((?:llcm?|hf)_[A-Za-z0-9]{2})[A-Za-z0-9_-]{28,}")
 _LONGEST_VALUE = 150
 
 
@@ -68,7 +71,7 @@ def write(response: Response) -> Response:
     if not refusal and (looks or request.path.startswith(INFERENCE)):
         return response
     manager = _manager()
-    what = f"{request.method} {plain(request.path)}"
+    what = f"{request.method} {_line(request.path)}"
     source = request.remote_addr or ""
     try:
         if manager is None:
@@ -126,4 +129,10 @@ def _named(fields: Mapping[str, object]) -> Iterator[str]:
         value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if name in HIDDEN or value in (None, "", []) or not _NAME.fullmatch(name):
             continue
-        yield f"{name}={plain(str(value))[:_LONGEST_VALUE]}" if name in SHOWN else name
+        yield f"{name}={_line(str(value))[:_LONGEST_VALUE]}" if name in SHOWN else name
+
+
+def _line(text: str) -> str:
+    """What somebody sent, as one line; a whole key that stands in the place of something else is
+    told by its beginning."""
+    return _KEY.sub(rf"\1{MASK}", plain(text).replace("\n", " "))

@@ -227,3 +227,20 @@ def test_where_no_key_is_asked_for_anyone_is_written_down_with_the_address(
     assert shown[0] == ("anyone", "DELETE /api/v1/instances/none", "192.0.2.7")
     assert shown[1] == ("anyone", "POST /keys", HERE)
     assert len(shown) == 2, "a page of another site is not anyone"
+
+
+def test_a_key_in_the_place_of_something_else_is_not_kept(
+    client: FlaskClient, management_key: str, inference_key: str
+) -> None:
+    for key in (management_key, inference_key):
+        client.delete(f"/api/v1/instances/{key}")
+        client.post("/api/v1/auth/keys", json={"name": key, "permission_mode": "allow_all"})
+        client.delete("/api/v1/models", query_string={"repo": f"org/{key}"})
+    answer = client.get("/api/v1/audit")
+    assert management_key not in answer.text and inference_key not in answer.text
+    assert f"DELETE /api/v1/instances/{inference_key[:6]}***" in answer.text
+
+
+def test_an_address_with_a_line_end_is_one_line(client: FlaskClient) -> None:
+    client.delete("/api/v1/instances/one%0Atwo")
+    assert told(client) == [("DELETE /api/v1/instances/one two", "", 404)]
