@@ -19,6 +19,7 @@ from llamactl.config import Config
 from llamactl.runtime import Runtime
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 from tests.ports import instance_ports
+from tests.web.visitor import Element, Visitor
 
 #: Seconds that only something that hangs takes.
 PATIENCE = 60.0
@@ -94,6 +95,32 @@ def anonymous(app: Flask) -> FlaskClient:
 def client(app: Flask, management_key: str) -> FlaskClient:
     """A client that sends the management key."""
     return with_key(app, management_key)
+
+
+@pytest.fixture
+def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
+    """Someone who is logged in."""
+    visitor = Visitor(anonymous)
+    visitor.log_in(management_key)
+    return visitor
+
+
+def until(visitor: Visitor, path: str, fits: Callable[[Element], bool]) -> Element:
+    """The page at ``path`` once it fits."""
+    deadline = time.monotonic() + PATIENCE
+    while not fits(page := visitor.open(path)):
+        assert time.monotonic() < deadline, page.text
+        time.sleep(0.02)
+    return page
+
+
+def add_instance(
+    visitor: Visitor, name: str, button: str = "Create Instance", **typed: str
+) -> Element:
+    """The page after the form of a new instance was sent."""
+    visitor.open("/instances")
+    visitor.press("Add Instance")
+    return visitor.press(button, name=name, **typed)
 
 
 def with_key(app: Flask, key: str) -> FlaskClient:
@@ -186,6 +213,15 @@ def slow(hub: FakeHub, repo: str) -> str:
     hub.add_repo("slow/model-GGUF", {"model-Q4_K_M.gguf": seeded_bytes(4_000_000, 3)})
     hub.throttle(20_000)
     return "slow/model-GGUF:Q4_K_M"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A file that passes for a model wherever nobody loads it."""
+    path = tmp_path / "models" / "m.gguf"
+    path.parent.mkdir()
+    path.write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + bytes(16))
+    return str(path)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from llamactl.runtime import Runtime
-from tests.fakes.fake_hub import FakeHub, seeded_bytes
-from tests.web.conftest import INSTANCE_PORTS, PATIENCE, Instances, Models
+from tests.web.conftest import PATIENCE, Instances
 
 FIELDS = {
     "id", "name", "status", "created", "options", "port", "pid", "health", "restarts", "exit_code",
@@ -22,18 +20,9 @@ ODD_NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A file that passes for a model wherever nobody loads it."""
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    path.write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + bytes(16))
-    return path
-
-
-def test_a_new_instance_is_stopped_and_has_every_field(instances: Instances, model: Path) -> None:
+def test_a_new_instance_is_stopped_and_has_every_field(instances: Instances, model: str) -> None:
     before = time.time()
-    answer = instances.create("one", backend_options={"model": str(model)})
+    answer = instances.create("one", backend_options={"model": model})
     told = answer.get_json()
     assert answer.status_code == 201
     assert told.pop("warnings") == [] and set(told) == FIELDS
@@ -47,14 +36,14 @@ def test_a_new_instance_is_stopped_and_has_every_field(instances: Instances, mod
     assert before - 1 <= told["created"] <= time.time() + 1
     assert isinstance(told["id"], int)
     assert told["options"]["backend_type"] == "llama_cpp"
-    assert told["options"]["backend_options"]["model"] == str(model)
+    assert told["options"]["backend_options"]["model"] == model
     assert instances.get("one") == told
 
 
-def test_instances_are_listed(instances: Instances, client: FlaskClient, model: Path) -> None:
+def test_instances_are_listed(instances: Instances, client: FlaskClient, model: str) -> None:
     assert client.get("/api/v1/instances").get_json() == []
     for name in ("one", "two"):
-        instances.create(name, backend_options={"model": str(model)})
+        instances.create(name, backend_options={"model": model})
     for path in ("/api/v1/instances", "/api/v1/instances/"):
         listed = client.get(path).get_json()
         assert sorted(each["name"] for each in listed) == ["one", "two"]
@@ -187,120 +176,10 @@ def test_a_body_that_is_no_options_is_refused(client: FlaskClient) -> None:
     assert client.post(path, data=b"{}", content_type="text/plain").status_code == 415
 
 
-def test_start_answers_at_once_and_repeats_are_no_error(instances: Instances, model: Path) -> None:
-    instances.create("one", backend_options={"model": str(model)})
-    for _ in range(2):
-        answer = instances.do("one", "start")
-        assert answer.status_code == 200
-        assert answer.get_json()["status"] in {"starting", "running"}
-    running = instances.wait("one", "running", "failed")
-    assert running["status"] == "running"
-    first, last = map(int, INSTANCE_PORTS.split("-"))
-    assert first <= running["port"] <= last
-    assert running["pid"] > 0
-    for _ in range(2):
-        answer = instances.do("one", "stop")
-        assert answer.status_code == 200
-        assert answer.get_json()["status"] in {"stopping", "stopped"}
-    stopped = instances.wait("one", "stopped")
-    assert (stopped["port"], stopped["pid"]) == (None, None)
-
-
-def test_with_wait_the_answer_comes_when_it_is_there(instances: Instances, model: Path) -> None:
-    instances.create("one", backend_options={"model": str(model)})
-    started = instances.do("one", "start", wait=PATIENCE)
-    assert (started.status_code, started.get_json()["status"]) == (200, "running")
-    restarted = instances.do("one", "restart", wait=PATIENCE)
-    assert (restarted.status_code, restarted.get_json()["status"]) == (200, "running")
-    assert restarted.get_json()["pid"] != started.get_json()["pid"]
-    stopped = instances.do("one", "stop", wait=PATIENCE)
-    assert (stopped.status_code, stopped.get_json()["status"]) == (200, "stopped")
-
-
-def test_a_wait_that_is_no_time_is_refused(instances: Instances) -> None:
-    instances.create("one")
-    for wait in ("-1", "nan", "inf", "soon", "1e9", ""):
-        answer = instances.client.post(f"{instances.base}/one/start?wait={wait}")
-        assert (answer.status_code, answer.get_json()["error"]) == (400, "invalid_request")
-    assert instances.get("one")["status"] == "stopped"
-
-
-def test_a_start_that_fails_is_a_503_with_the_last_log_lines(
-    instances: Instances, model: Path
-) -> None:
-    instances.create(
-        "one",
-        backend_options={"model": str(model)},
-        environment={"FAKE_LLAMA": "--fake-fail 'error loading model: out of luck'"},
-        max_restarts=0,
-    )
-    answer = instances.do("one", "start", wait=PATIENCE)
-    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
-    assert "out of luck" in answer.get_json()["details"]
-    failed = instances.get("one")
-    assert (failed["status"], failed["exit_code"]) == ("failed", 1)
-    assert failed["error"]
-
-
-def test_a_model_that_does_not_exist_fails_by_name(instances: Instances, tmp_path: Path) -> None:
-    missing = tmp_path / "nowhere" / "m.gguf"
-    instances.create("one", backend_options={"model": str(missing)})
-    answer = instances.do("one", "start", wait=PATIENCE)
-    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
-    assert str(missing) in answer.get_json()["details"]
-
-
-def test_a_reference_that_is_not_cached_fails_by_name(instances: Instances) -> None:
-    instances.create("one", backend_options={"model": "org/name:Q4_K_M"})
-    answer = instances.do("one", "start", wait=PATIENCE)
-    assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
-    assert "org/name" in answer.get_json()["details"]
-
-
-def test_a_file_that_is_no_model_fails_by_name_and_nothing_is_started(
-    instances: Instances, tmp_path: Path
-) -> None:
-    wrong = tmp_path / "notes.gguf"
-    wrong.write_text("This is a letter.")
-    for model in (wrong, tmp_path):
-        name = f"of-{model.name}"[:50]
-        instances.create(name, backend_options={"model": str(model)})
-        answer = instances.do(name, "start", wait=PATIENCE)
-        assert (answer.status_code, answer.get_json()["error"]) == (503, "start_failed")
-        assert str(model) in answer.get_json()["details"]
-        failed = instances.get(name)
-        assert (failed["status"], failed["pid"], failed["restarts"]) == ("failed", None, 0)
-        assert str(model) in failed["error"]
-
-
-def test_a_tilde_in_a_path_is_the_home_directory(
-    instances: Instances, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(model.parent))
-    instances.create("one", backend_options={"model": f"~/{model.name}"})
-    assert instances.do("one", "start", wait=PATIENCE).get_json()["status"] == "running"
-
-
-def test_a_cached_model_is_started_by_its_reference_and_in_use_while_it_runs(
-    instances: Instances, models: Models, hub: FakeHub
-) -> None:
-    hub.add_repo("org/small-GGUF", {"small-Q4_K_M.gguf": b"GGUF" + seeded_bytes(50_000, 1)})
-    path = models.fetch("org/small-GGUF:Q4_K_M")["model_path"]
-    instances.create("one", backend_options={"model": "org/small-GGUF:Q4_K_M"})
-    instances.create("two", backend_options={"model": path})
-    for name in ("one", "two"):
-        assert instances.do(name, "start", wait=PATIENCE).get_json()["status"] == "running"
-        answer = models.delete("org/small-GGUF")
-        assert (answer.status_code, answer.get_json()["error"]) == (409, "model_in_use")
-        assert name in answer.get_json()["details"]
-        instances.do(name, "stop", wait=PATIENCE)
-    assert models.delete("org/small-GGUF").status_code == 204
-
-
-def test_put_replaces_the_options_and_restarts_what_ran(instances: Instances, model: Path) -> None:
-    instances.create("one", backend_options={"model": str(model)}, aliases=["first"])
+def test_put_replaces_the_options_and_restarts_what_ran(instances: Instances, model: str) -> None:
+    instances.create("one", backend_options={"model": model}, aliases=["first"])
     first = instances.do("one", "start", wait=PATIENCE).get_json()
-    body = {"backend_options": {"model": str(model), "ctx_size": 512}}
+    body = {"backend_options": {"model": model, "ctx_size": 512}}
     answer = instances.client.put(f"{instances.base}/one", json=body)
     assert answer.status_code == 200
     assert answer.get_json()["options"]["backend_options"]["ctx_size"] == 512
@@ -312,18 +191,18 @@ def test_put_replaces_the_options_and_restarts_what_ran(instances: Instances, mo
     assert instances.wait("one", "running")["id"] == first["id"]
 
 
-def test_put_leaves_a_stopped_instance_stopped(instances: Instances, model: Path) -> None:
+def test_put_leaves_a_stopped_instance_stopped(instances: Instances, model: str) -> None:
     instances.create("one")
     answer = instances.client.put(
-        f"{instances.base}/one", json={"backend_options": {"model": str(model)}}
+        f"{instances.base}/one", json={"backend_options": {"model": model}}
     )
     assert (answer.status_code, answer.get_json()["status"]) == (200, "stopped")
 
 
 def test_a_running_instance_is_not_deleted_and_a_stopped_one_is(
-    instances: Instances, client: FlaskClient, model: Path
+    instances: Instances, client: FlaskClient, model: str
 ) -> None:
-    instances.create("one", backend_options={"model": str(model)})
+    instances.create("one", backend_options={"model": model})
     instances.do("one", "start", wait=PATIENCE)
     answer = client.delete(f"{instances.base}/one")
     assert (answer.status_code, answer.get_json()["error"]) == (409, "instance_running")
@@ -340,12 +219,12 @@ def test_an_instance_of_the_same_name_has_another_id(instances: Instances) -> No
 
 
 def test_logs_are_plain_text_and_lines_takes_the_last(
-    instances: Instances, client: FlaskClient, model: Path
+    instances: Instances, client: FlaskClient, model: str
 ) -> None:
     text = "<b>alpha</b>\\nbeta\\ngamma"
     instances.create(
         "one",
-        backend_options={"model": str(model)},
+        backend_options={"model": model},
         environment={"FAKE_LLAMA": f"--fake-print '{text}'"},
     )
     assert client.get(f"{instances.base}/one/logs").status_code == 200
@@ -362,11 +241,11 @@ def test_logs_are_plain_text_and_lines_takes_the_last(
 
 
 def test_a_whole_log_is_given_whatever_its_size(
-    instances: Instances, client: FlaskClient, model: Path
+    instances: Instances, client: FlaskClient, model: str
 ) -> None:
     instances.create(
         "one",
-        backend_options={"model": str(model)},
+        backend_options={"model": model},
         environment={"FAKE_LLAMA": "--fake-spam 9000000"},
     )
     instances.do("one", "start", wait=PATIENCE)
@@ -384,11 +263,11 @@ def test_a_wrong_question_for_logs_is_refused(instances: Instances, client: Flas
 
 
 def test_followed_logs_come_as_events_while_they_are_written(
-    instances: Instances, client: FlaskClient, model: Path
+    instances: Instances, client: FlaskClient, model: str
 ) -> None:
     instances.create(
         "one",
-        backend_options={"model": str(model)},
+        backend_options={"model": model},
         environment={"FAKE_LLAMA": "--fake-print unmistakable"},
     )
     answer = client.get(f"{instances.base}/one/logs?follow=true", buffered=False)
@@ -414,9 +293,9 @@ class TestLimits:
             "instances.enable_lru_eviction": False,
         }
 
-    def test_no_room_to_run_is_a_conflict(self, instances: Instances, model: Path) -> None:
+    def test_no_room_to_run_is_a_conflict(self, instances: Instances, model: str) -> None:
         for name in ("one", "two"):
-            instances.create(name, backend_options={"model": str(model)})
+            instances.create(name, backend_options={"model": model})
         instances.do("one", "start", wait=PATIENCE)
         answer = instances.do("two", "start", wait=PATIENCE)
         assert (answer.status_code, answer.get_json()["error"]) == (409, "max_instances_reached")
@@ -447,9 +326,9 @@ def test_a_command_that_is_none_of_llama_server_is_refused(client: FlaskClient) 
 
 
 def test_a_plan_says_what_a_start_would_do_and_starts_nothing(
-    client: FlaskClient, instances: Instances, model: Path
+    client: FlaskClient, instances: Instances, model: str
 ) -> None:
-    made = instances.create("planned", backend_options={"model": str(model)})
+    made = instances.create("planned", backend_options={"model": model})
     assert made.status_code == 201
     plan = client.get("/api/v1/instances/planned/plan")
     assert plan.status_code == 200

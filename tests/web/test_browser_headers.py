@@ -19,14 +19,6 @@ def settings() -> dict[str, object]:
     return {"server.allowed_origins": [FRIEND]}
 
 
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    """Someone who is logged in."""
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
-
-
 # Headers
 
 

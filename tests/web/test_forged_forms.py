@@ -13,15 +13,6 @@ from llamactl.runtime import Runtime
 from tests.web.browsers import address, unsafe_page_rules
 from tests.web.visitor import Visitor
 
-
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    """Someone who is logged in."""
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
-
-
 FORGERIES: list[tuple[str, dict[str, Any]]] = [
     ("no token", {"data": {}}),
     ("a stranger's token", {"data": {"csrf_token": "0" * 43}}),

@@ -22,14 +22,6 @@ def settings() -> dict[str, object]:
     }
 
 
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    """Someone who is logged in."""
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
-
-
 def test_the_session_cookie_is_out_of_reach_for_scripts_and_other_sites(
     anonymous: FlaskClient, management_key: str
 ) -> None:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from llamactl.web.api.openapi import document
 from llamactl.web.docs_view import SAME, docs_view
 from tests.web.visitor import Visitor
-
-
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
 
 
 def test_every_described_operation_is_on_the_page(visitor: Visitor, app: Flask) -> None:

@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from llamactl.instances.options import Options
 from llamactl.web.instance_views import instance_view
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import add_instance, until
 from tests.web.visitor import Element, Visitor
-
-
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    """A file that passes for a model wherever nobody loads it."""
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    path.write_bytes(b"GGUF" + b"\x03\x00\x00\x00" + bytes(16))
-    return str(path)
-
-
-def add(visitor: Visitor, name: str, button: str = "Create Instance", **typed: str) -> Element:
-    visitor.open("/instances")
-    visitor.press("Add Instance")
-    return visitor.press(button, name=name, **typed)
-
-
-def until(visitor: Visitor, path: str, fits: Callable[[Element], bool]) -> Element:
-    """The page at ``path`` once it fits."""
-    deadline = time.monotonic() + PATIENCE
-    while not fits(page := visitor.open(path)):
-        assert time.monotonic() < deadline, page.text
-        time.sleep(0.02)
-    return page
 
 
 def status(page: Element) -> str:
@@ -68,7 +31,7 @@ def test_the_form_has_the_words_of_the_walk_through(visitor: Visitor) -> None:
 
 
 def test_an_instance_is_added_started_and_stopped(visitor: Visitor, model: str) -> None:
-    page = add(visitor, "one", model=model)
+    page = add_instance(visitor, "one", model=model)
     assert visitor.path == "/instances/one"
     assert status(page) == "stopped"
     visitor.press("Start one")
@@ -86,12 +49,12 @@ def test_an_instance_is_added_started_and_stopped(visitor: Visitor, model: str) 
 
 
 def test_create_and_start_does_both(visitor: Visitor, model: str) -> None:
-    add(visitor, "one", "Create and start", model=model)
+    add_instance(visitor, "one", "Create and start", model=model)
     until(visitor, "/instances/one", lambda page: status(page) == "running")
 
 
 def test_what_was_typed_becomes_the_options(visitor: Visitor, model: str, runtime: Any) -> None:
-    add(
+    add_instance(
         visitor,
         "one",
         model=f" {model} ",
@@ -135,7 +98,7 @@ def test_what_is_wrong_is_told_beside_its_field_and_nothing_typed_is_lost(
     visitor: Visitor, model: str, runtime: Any, field: str, typed: str
 ) -> None:
     values = {"name": "one", "model": model, "group": "kept & <b>", field: typed}
-    page = add(visitor, values.pop("name"), **values)
+    page = add_instance(visitor, values.pop("name"), **values)
     assert visitor.answer.status_code == 400, page.text
     assert page.one(id=field)["aria-invalid"] == "true"
     assert page.one(id=f"{field}-wrong").text
@@ -145,14 +108,14 @@ def test_what_is_wrong_is_told_beside_its_field_and_nothing_typed_is_lost(
 
 
 def test_a_name_that_is_taken_is_told_beside_it(visitor: Visitor, model: str) -> None:
-    add(visitor, "one", model=model)
-    page = add(visitor, "one", model=model)
+    add_instance(visitor, "one", model=model)
+    page = add_instance(visitor, "one", model=model)
     assert visitor.answer.status_code == 409
     assert "one" in page.one(id="name-wrong").text
 
 
 def test_a_wrong_field_behind_more_options_is_shown(visitor: Visitor, model: str) -> None:
-    page = add(visitor, "one", model=model, max_restarts="often")
+    page = add_instance(visitor, "one", model=model, max_restarts="often")
     details = page.one(id="more-options")
     assert details.get("open") is not None
 
@@ -168,7 +131,9 @@ def test_a_box_that_was_unticked_stays_so(visitor: Visitor, model: str, runtime:
 def test_editing_changes_what_was_typed_and_keeps_the_rest(
     visitor: Visitor, model: str, runtime: Any
 ) -> None:
-    add(visitor, "one", model=model, ctx_size="4096", environment="TOKEN=secret-value\nA=1")
+    add_instance(
+        visitor, "one", model=model, ctx_size="4096", environment="TOKEN=secret-value\nA=1"
+    )
     visitor.press("Edit one")
     assert visitor.field("Context size")["value"] == "4096"
     assert "secret-value" not in visitor.answer.text
@@ -181,13 +146,13 @@ def test_editing_changes_what_was_typed_and_keeps_the_rest(
 
 
 def test_the_page_shows_no_value_of_a_variable(visitor: Visitor, model: str) -> None:
-    add(visitor, "one", model=model, environment="TOKEN=secret-value")
+    add_instance(visitor, "one", model=model, environment="TOKEN=secret-value")
     assert "TOKEN" in visitor.page.text
     assert "secret-value" not in visitor.answer.text
 
 
 def test_delete_asks_first_and_then_deletes(visitor: Visitor, model: str, runtime: Any) -> None:
-    add(visitor, "one", model=model)
+    add_instance(visitor, "one", model=model)
     visitor.press("Delete one")
     assert runtime.supervisor.get("one").name == "one"
     visitor.press("Delete instance")
@@ -196,7 +161,7 @@ def test_delete_asks_first_and_then_deletes(visitor: Visitor, model: str, runtim
 
 
 def test_a_running_instance_is_not_deleted(visitor: Visitor, model: str) -> None:
-    add(visitor, "one", "Create and start", model=model)
+    add_instance(visitor, "one", "Create and start", model=model)
     until(visitor, "/instances/one", lambda page: status(page) == "running")
     visitor.press("Delete one")
     page = visitor.press("Delete instance")
@@ -207,7 +172,7 @@ def test_a_running_instance_is_not_deleted(visitor: Visitor, model: str) -> None
 def test_the_log_shows_the_last_lines_plain(visitor: Visitor, model: str) -> None:
     said = "'\x1b[31mred\x1b[0m <b>&amp;</b>'"
     environment = f"FAKE_LLAMA=--fake-print {said}"
-    add(visitor, "one", "Create and start", model=model, environment=environment)
+    add_instance(visitor, "one", "Create and start", model=model, environment=environment)
     page = until(visitor, "/instances/one", lambda page: "red" in page.one(id="log").text)
     assert "red <b>&amp;</b>" in page.one(id="log").text
     whole = visitor.client.get("/instances/one/log")
@@ -217,14 +182,16 @@ def test_the_log_shows_the_last_lines_plain(visitor: Visitor, model: str) -> Non
 
 def test_a_failed_start_is_explained_on_the_page(visitor: Visitor, model: str) -> None:
     environment = "FAKE_LLAMA=--fake-fail 'error loading model: out of luck'"
-    add(visitor, "one", "Create and start", model=model, environment=environment, max_restarts="0")
+    add_instance(
+        visitor, "one", "Create and start", model=model, environment=environment, max_restarts="0"
+    )
     page = until(visitor, "/instances/one", lambda page: status(page) == "failed")
     assert "out of luck" in page.one(id="status").one(class_="alert bad").text
     assert "Start one" in visitor.buttons()
 
 
 def test_the_page_says_how_to_call_the_instance(visitor: Visitor, model: str) -> None:
-    page = add(visitor, "one", model=model)
+    page = add_instance(visitor, "one", model=model)
     curl, python = (each.text for each in page.all("pre", class_="code") if "YOUR_KEY" in each.text)
     assert "curl http://localhost/v1/chat/completions" in curl and '"model": "one"' in curl
     assert 'base_url="http://localhost/v1"' in python and 'model="one"' in python
@@ -243,7 +210,7 @@ def test_an_instance_that_does_not_exist_is_a_page_that_says_so(
 def test_the_page_shows_what_a_running_instance_takes_and_does(
     visitor: Visitor, model: str
 ) -> None:
-    add(visitor, "one", "Create and start", model=model)
+    add_instance(visitor, "one", "Create and start", model=model)
     page = until(visitor, "/instances/one", lambda page: status(page) == "running")
     terms = {each.text: each.within("div").one("dd").text for each in page.all("dt")}
     assert terms["Memory"].endswith("B") and terms["In flight"] == "0"
@@ -289,7 +256,7 @@ def test_the_log_goes_on_as_events_with_what_was_written_first(
     visitor: Visitor, model: str, runtime: Any
 ) -> None:
     environment = "FAKE_LLAMA=--fake-print '\x1b[31mred\x1b[0m'"
-    page = add(visitor, "one", "Create and start", model=model, environment=environment)
+    page = add_instance(visitor, "one", "Create and start", model=model, environment=environment)
     until(visitor, "/instances/one", lambda page: "red" in page.one(id="log").text)
     address = next(page.one(id="log").all(class_="log"))["data-follow"]
     answer = visitor.client.get(address, buffered=False)
@@ -303,95 +270,11 @@ def test_the_log_goes_on_as_events_with_what_was_written_first(
     assert b"\x1b" not in said and b"llamactl starts" in said
 
 
-def test_an_export_is_what_an_import_takes(visitor: Visitor, model: str, runtime: Any) -> None:
-    add(visitor, "one", model=model, ctx_size="4096", group="small", environment="PLAIN=1")
-    add(visitor, "two", model=model)
-    one = visitor.client.get("/instances/one/export")
-    every = visitor.client.get("/instances.json")
-    assert one.headers["Content-Disposition"] == 'attachment; filename="one.json"'
-    before = {each.name: each.options for each in runtime.supervisor.instances()}
-    for name in ("one", "two"):
-        runtime.supervisor.delete(name)
-    visitor.open("/instances")
-    visitor.press("Import")
-    visitor.press("Import", json=one.text, name="one")
-    assert visitor.path == "/instances/one", visitor.page.text
-    runtime.supervisor.delete("one")
-    visitor.open("/instances/new/import")
-    visitor.press("Import", json=every.text)
-    assert visitor.path == "/instances"
-    assert {each.name: each.options for each in runtime.supervisor.instances()} == before
-
-
-def test_a_file_is_imported_under_its_own_name(visitor: Visitor, model: str, runtime: Any) -> None:
-    add(visitor, "one", model=model)
-    exported = visitor.client.get("/instances/one/export").data
-    page = visitor.open("/instances/new/import")
-    token = next(page.all(name="csrf_token"))["value"]
-    file = (io.BytesIO(exported), "copy.json")
-    answer = visitor.client.post(
-        "/instances/new/import", data={"csrf_token": token, "file": file, "json": "", "name": ""}
-    )
-    assert answer.headers["Location"] == "/instances/copy"
-    assert runtime.supervisor.get("copy").options == runtime.supervisor.get("one").options
-
-
-def test_an_import_says_what_is_wrong_and_makes_nothing(
-    visitor: Visitor, model: str, runtime: Any
-) -> None:
-    good = {"backend_options": {"model": model}}
-    wrong = json.dumps({"a": good, "b": {"backend_options": {"ctx_size": "many"}}})
-    visitor.open("/instances/new/import")
-    page = visitor.press("Import", json=wrong)
-    assert visitor.answer.status_code == 400
-    assert "b: backend_options.ctx_size" in page.one(id="json-wrong").text
-    assert page.one(id="json").raw_text.strip() == wrong
-    page = visitor.press("Import", json=json.dumps(good))
-    assert "name" in page.one(id="name-wrong").text
-    page = visitor.press("Import", json="{", name="")
-    assert "no JSON" in page.one(id="json-wrong").text
-    assert runtime.supervisor.instances() == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[" * 100_000,
-        '{"a": {"environment": {"WORD": "\\ud800"}}}',
-        '{"a": {"idle_timeout": NaN}}',
-        '{"a": {"idle_timeout": 1e999}}',
-        '{"a": {"idle_timeout": ' + "9" * 5000 + "}}",
-    ],
-)
-def test_an_import_of_what_only_looks_like_json_is_refused(
-    visitor: Visitor, runtime: Any, text: str
-) -> None:
-    visitor.open("/instances/new/import")
-    page = visitor.press("Import", json=text)
-    assert visitor.answer.status_code == 400
-    assert page.one(id="json-wrong").text
-    assert runtime.supervisor.instances() == []
-
-
-def test_an_import_of_a_name_that_is_taken_says_what_to_do(
-    visitor: Visitor, model: str, runtime: Any
-) -> None:
-    add(visitor, "one", model=model)
-    text = json.dumps({"one": {"backend_options": {"model": model}, "group": "new"}})
-    visitor.open("/instances/new/import")
-    page = visitor.press("Import", json=text)
-    assert visitor.answer.status_code == 409
-    assert "Tick the box below" in page.one(id="name-wrong").text
-    visitor.press("Import", json=text, replace="on")
-    assert visitor.path == "/instances/one", visitor.page.text
-    assert runtime.supervisor.get("one").options.group == "new"
-
-
 def test_the_models_of_a_router_are_on_its_page_with_their_buttons(
     visitor: Visitor, runtime: Any
 ) -> None:
     environment = "FAKE_LLAMA=--fake-models org/a:Q4_K_M,b --fake-loaded b"
-    page = add(visitor, "one", environment=environment)
+    page = add_instance(visitor, "one", environment=environment)
     assert "once it runs" in page.one(id="models").text
     assert '"model": "one/ORG/NAME:TAG"' in page.text
     visitor.press("Start one")
@@ -403,7 +286,7 @@ def test_the_models_of_a_router_are_on_its_page_with_their_buttons(
 
 
 def test_a_router_that_is_stopped_meanwhile_says_so(visitor: Visitor) -> None:
-    page = add(visitor, "one")
+    page = add_instance(visitor, "one")
     token = next(page.all(name="csrf_token"))["value"]
     answer = visitor.client.post(
         "/instances/one/models/load", data={"csrf_token": token, "model": "a"}
@@ -415,7 +298,7 @@ def test_a_router_that_is_stopped_meanwhile_says_so(visitor: Visitor) -> None:
 
 
 def test_parts_of_the_page_come_alone(visitor: Visitor, model: str) -> None:
-    page = add(visitor, "one", model=model)
+    page = add_instance(visitor, "one", model=model)
     address = page.one(id="status")["hx-get"]
     assert visitor.client.get(address).status_code == 204
     fresh = visitor.client.get(address.partition("&seen=")[0])

@@ -7,18 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from llamactl.config import Config
 from llamactl.errors import InvalidKey
 from tests.web.visitor import Visitor
-
-
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
 
 
 def test_a_key_is_shown_once_and_opens_inference(visitor: Visitor, runtime: Any) -> None:

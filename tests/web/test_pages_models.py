@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from llamactl.config import Config
 from llamactl.downloads.limits import Limits
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 from tests.fakes.gguf_files import tiny_gguf, tiny_gguf_bytes
-from tests.web.conftest import PATIENCE
+from tests.web.conftest import until
 from tests.web.visitor import Element, Visitor
 
 REPO = "bartowski/Llama-3.2-3B-Instruct-GGUF"
@@ -22,13 +19,6 @@ Q4 = "Llama-3.2-3B-Instruct-Q4_K_M.gguf"
 REFERENCE = f"{REPO}:Q4_K_M"
 SIZE = 200_000
 SLOW = "slow/model-GGUF:Q4_K_M"
-
-
-@pytest.fixture
-def visitor(anonymous: FlaskClient, management_key: str) -> Visitor:
-    visitor = Visitor(anonymous)
-    visitor.log_in(management_key)
-    return visitor
 
 
 @pytest.fixture
@@ -49,15 +39,6 @@ def download(visitor: Visitor, reference: str) -> None:
     visitor.open("/models")
     visitor.press("Download Model")
     visitor.press("Start Download", repo=reference)
-
-
-def until(visitor: Visitor, path: str, fits: Callable[[Element], bool]) -> Element:
-    """The page at ``path`` once it fits."""
-    deadline = time.monotonic() + PATIENCE
-    while not fits(page := visitor.open(path)):
-        assert time.monotonic() < deadline, page.text
-        time.sleep(0.02)
-    return page
 
 
 def job(page: Element) -> Element:

@@ -13,8 +13,7 @@ from llamactl.models.fit import Memory
 from llamactl.runtime import Runtime
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf_bytes
-from tests.web.conftest import Q4, Q8, REPO
-from tests.web.test_pages_models import until
+from tests.web.conftest import Q4, Q8, REPO, until
 from tests.web.visitor import Element, Visitor
 
 REFERENCE = f"{REPO}:Q4_K_M"
