@@ -128,7 +128,7 @@ def test_the_plan_says_what_the_start_then_does(on_gpu: GpuFactory) -> None:
     plan = gpu.supervisor.plan("big")
     assert (plan.needs, plan.free, plan.fits, plan.starts) == (5 * GB, 1 * GB, True, True)
     assert plan.evicts == ("old",) and plan.held == {"old": 4 * GB}
-    assert "It takes about 5.0 GB, and 1.0 GB are free on the GPU" in plan.why
+    assert "It takes more than 5.0 GB, and 1.0 GB are free on the GPU" in plan.why
     assert "old (4.0 GB) stops for it: it was idle for longest, and memory is needed." in plan.why
     gpu.supervisor.start_instance("big", wait=PATIENCE)
     assert gpu.statuses() == {
@@ -342,7 +342,7 @@ def test_mapped_weights_that_do_not_fit_are_started_and_said_to_be_slow(
     gpu.create("held", 8, flags={"mmap": False})
     plan = gpu.supervisor.plan("mapped")
     assert (plan.fits, plan.starts, plan.site) == (False, True, "paged")
-    assert "It takes about 8.0 GB, and 1.0 GB are free" in plan.why and "slow" in plan.why
+    assert "It takes more than 8.0 GB, and 1.0 GB are free" in plan.why and "slow" in plan.why
     assert "GPU" not in plan.why
     gpu.supervisor.start_instance("mapped", wait=PATIENCE)
     with pytest.raises(InsufficientMemory):
