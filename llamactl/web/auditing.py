@@ -45,7 +45,7 @@ HIDDEN = frozenset({"csrf_token", "back", "key", "username"})
 # As our fields are spelled: a key that someone sends in the place of a name is not kept.
 _NAME = re.compile(r"[a-z_]{1,30}")
 #: Our keys of both kinds, and the hub's tokens: far longer than what stands for them elsewhere.
-_KEY = re.compile(r"((?:llcm?|hf)_[A-Za-z0-9]{2})[A-Za-z0-9_-]{28,}")
+_KEY = re.compile(r"((?:llcm?|hf)_[\w-]{2})[\w-]{28,}", re.ASCII)
 _LONGEST_VALUE = 150
 
 
