@@ -154,6 +154,8 @@ class Server:
             return InvalidRequest(details)
         hint = "" if fields else "Is this the address of a llamactl?"
         hint = _HINTS.get(error_code, hint)
+        if error_code == "missing_key":
+            details = f"{self.url} was sent no key."
         if response.status_code == 401:
             hint = "Name a management key with --key or LLAMACTL_KEY."
         return ServerRefused(details, status=response.status_code, error_code=error_code, hint=hint)
