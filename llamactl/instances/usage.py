@@ -107,7 +107,7 @@ def loaded_options(answer: bytes | None) -> list[Options] | None:
         entries = json.loads(answer or b"")["data"]
         loaded = [entry for entry in entries if _status(entry).get("value") != "unloaded"]
         return [_options_of_entry(entry) for entry in loaded]
-    except (ValueError, KeyError, TypeError, AttributeError, LlamactlError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, LlamactlError):
         return None
 
 

@@ -115,7 +115,8 @@ def test_what_a_router_has_loaded_is_told_by_its_own_command_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [None, b"", b"[]", b"{}", b'{"data": 5}', b'{"data": [5]}', b'{"data": [{}]}']
+    "answer",
+    [None, b"", b"[]", b"{}", b'{"data": 5}', b'{"data": [5]}', b'{"data": [{}]}', b"[" * 100_000],
 )
 def test_an_answer_that_says_nothing_leaves_all_open(answer: bytes | None) -> None:
     assert loaded_options(answer) is None

@@ -245,3 +245,9 @@ def test_every_field_says_what_it_is_for(visitor: Visitor) -> None:
     for each in shown:
         described = each.get("aria-describedby") or ""
         assert re.search(r"\S+-help", described), each["name"]
+
+
+def test_half_a_character_is_no_value_of_a_flag(visitor: Visitor) -> None:
+    visitor.open("/instances/new")
+    visitor.press("Create Instance", name="half", extra_args='--frobnicate "\\ud800"')
+    assert visitor.answer.status_code < 500, visitor.page.text

@@ -55,7 +55,10 @@ def _flag(line: str) -> tuple[str, str | bool]:
 def _unquoted(value: str) -> str:
     if value.startswith('"'):
         with contextlib.suppress(ValueError):
-            return str(json.loads(value))
+            read = str(json.loads(value))
+            # Half of a surrogate pair can be spelled in JSON, and is no text.
+            read.encode()
+            return read
     return value
 
 
