@@ -234,7 +234,9 @@ def _check_addresses(settings: Any) -> None:
 def _tell_workers_of_a_second_signal(server: Any) -> None:
     """Have the master pass a second signal on, which gunicorn does not look at while it stops."""
 
-    def tell(number: int, frame: FrameType | None, seen: list[int] = []) -> None:  # noqa: B006  # it is the memory
+    seen: list[int] = []
+
+    def tell(number: int, frame: FrameType | None) -> None:
         if seen:
             server.kill_workers(signal.SIGQUIT)
         else:

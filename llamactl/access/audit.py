@@ -101,7 +101,7 @@ class Audit:
     def _is_due(self, source: str, now: float) -> bool:
         latest = max(self._written.values(), default=-ADDRESS_SECONDS)
         if now < latest:
-            # The clock was set back: nothing is due for as long as that, and no longer.
+            # The clock was set back: what was written would hold back all until that moment.
             self._written.clear()
             return True
         return (

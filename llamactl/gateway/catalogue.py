@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from llamactl.access.principal import Principal
 from llamactl.errors import InstanceNotFound
@@ -70,15 +69,7 @@ class Catalogue:
     def _ask(self, name: str) -> tuple[str, ...]:
         """The models that a router lists; none if it does not answer, or is gone."""
         try:
-            told = self._supervisor.router_models(name)
-            return tuple(_ids(json.loads(told))) if told is not None else ()
-        except (ValueError, InstanceNotFound):
+            listed = self._supervisor.router_models(name) or ()
+        except InstanceNotFound:
             return ()
-
-
-def _ids(listed: Any) -> Iterator[str]:
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    for entry in entries if isinstance(entries, list) else ():
-        name = entry.get("id") if isinstance(entry, dict) else None
-        if isinstance(name, str) and 0 < len(name) <= MAXIMUM_NAME and name.isprintable():
-            yield name
+        return tuple(each.name for each in listed if len(each.name) <= MAXIMUM_NAME)

@@ -33,6 +33,7 @@ from llamactl.instances.preview import Preview, first_context, make_preview
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.registry import Registry
 from llamactl.instances.room import ReadMachine, Room
+from llamactl.instances.router import RouterModel, read_models
 from llamactl.instances.shared import Shared, Timing
 from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.spawner import LocalSpawner, Spawner
@@ -168,14 +169,15 @@ class Supervisor:
             ]
         return figures_of(sources)
 
-    def router_models(self, name: str) -> bytes | None:
-        """What a running router lists, as it says it; None where none answers in time.
+    def router_models(self, name: str) -> Sequence[RouterModel] | None:
+        """What a running router offers; None where none answers in time.
 
         Without a lease: to look at it is no use of it.
         """
         with self._shared.lock:
             source = self._registry.find(name).source()
-        return None if source is None else source.probe.body("/models", _LIST_SECONDS)
+        told = None if source is None else source.probe.body("/models", _LIST_SECONDS)
+        return None if told is None else read_models(told)
 
     def create(self, name: str, options: Options) -> InstanceSnapshot:
         """A new instance, stopped.

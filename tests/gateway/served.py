@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from llamactl.config import load_config
 from llamactl.database import Database
 from llamactl.errors import InstanceNotFound, Interrupted, StartTimeout
 from llamactl.gateway import Gateway, asking
+from llamactl.instances.router import RouterModel, read_models
 from llamactl.models.fit import Machine
 from llamactl.secret import Secret
 from llamactl.web import errors, openai
@@ -71,8 +72,9 @@ class StandingInstances:
     def instances(self) -> list[StandingInstance]:
         return list(self._known.values())
 
-    def router_models(self, name: str) -> bytes | None:
-        return asking.ask(self.get(name).port, "/v1/models", self._key)
+    def router_models(self, name: str) -> Sequence[RouterModel] | None:
+        told = asking.ask(self.get(name).port, "/v1/models", self._key)
+        return None if told is None else read_models(told)
 
     def machine(self) -> Machine:
         return Machine(None)

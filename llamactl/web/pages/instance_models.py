@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from flask import Blueprint, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.access.principal import management
 from llamactl.errors import InvalidRequest, Unavailable
 from llamactl.gateway.passage import Call
+from llamactl.instances.router import RouterModel
 from llamactl.web import services
 from llamactl.web.pages.live import Part
 from llamactl.web.pages.replies import button, done
@@ -56,9 +57,10 @@ def models_part(name: str) -> Part:
     models: tuple[RouterModelView, ...] = ()
     said = "It tells its models once it runs."
     if instance.status == "running":
-        told = services().supervisor.router_models(name)
-        models = tuple(_models(told)) if told is not None else ()
-        said = "It offers nothing. Download a model first." if told else "It does not answer."
+        offered = services().supervisor.router_models(name)
+        models = tuple(map(_view, offered or ()))
+        silent = "It does not answer."
+        said = silent if offered is None else "It offers nothing. Download a model first."
     view = RouterModelsView(name, models, said)
     return Part("instances/_models.html", view, any(each.tone == "busy" for each in models))
 
@@ -88,29 +90,13 @@ def _tell(name: str, target: str, body: dict[str, str]) -> None:
         raise Unavailable(_reason(told) or f"{name} answered {answer.status}")
 
 
-def _models(told: bytes) -> Iterator[RouterModelView]:
-    for entry in _entries(told):
-        state = entry.get("status")
-        value = state.get("value") if isinstance(state, dict) else None
-        failed = isinstance(state, dict) and bool(state.get("failed"))
-        label = "failed" if failed else str(value or "not known")
-        tone = _TONES.get(label, "")
-        yield RouterModelView(str(entry["id"]), label, tone, _VERBS.get(label, ""))
-
-
-def _entries(told: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        listed = json.loads(told)
-    except ValueError:
-        return
-    entries = listed.get("data") if isinstance(listed, dict) else None
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-            yield entry
+def _view(model: RouterModel) -> RouterModelView:
+    label = "failed" if model.failed else model.status or "not known"
+    return RouterModelView(model.name, label, _TONES.get(label, ""), _VERBS.get(label, ""))
 
 
 def _reason(told: bytes) -> str:
     try:
         return str(json.loads(told)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         return ""
