@@ -58,7 +58,7 @@ def test_a_refusal_keeps_the_servers_code_and_sentence(rest: FakeRest) -> None:
 def test_a_missing_key_is_said_with_the_option_that_names_one(rest: FakeRest) -> None:
     told = "Send Authorization: Bearer KEY."
     rest.answers["GET /instances"] = (401, {"error": "missing_key", "details": told})
-    with pytest.raises(ServerRefused, match="sent no key.*LLAMACTL_KEY") as caught:
+    with pytest.raises(ServerRefused, match=r"sent no key.*LLAMACTL_KEY") as caught:
         Server(rest.url, None).get("/instances")
     assert told not in str(caught.value)
 
