@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from llamactl.downloads import states as jobs
@@ -29,6 +32,36 @@ def test_the_two_tables_are_the_machines() -> None:
     for (status, happening), then in instances.TRANSITIONS.items():
         rows = _rows("Instance from")
         assert any(_tells(row, status, happening, then) for row in rows), (status, happening)
+
+
+def test_each_thread_stands_in_the_table_once_by_its_name() -> None:
+    told = [name for row in _rows("thread") for name in re.findall("`([^`]+)`", row[0])]
+    # What a number or a name takes the place of is not compared.
+    heads = [re.sub("0?…$|NAME$", "", name) for name in told]
+    files = (ROOT / "llamactl").rglob("*.py")
+    made = {head for file in files for head in _thread_names(ast.parse(file.read_text("utf-8")))}
+    assert sorted(heads) == sorted(made)
+
+
+def _thread_names(tree: ast.Module) -> Iterator[str]:
+    """The names that threads get in a module, up to the first part that differs.
+
+    A timer's name is assigned once it is made.
+    """
+    for node in ast.walk(tree):
+        named: ast.expr | None = None
+        if isinstance(node, ast.Call):
+            maker = ast.unparse(node.func).rpartition(".")[2]
+            keywords = {each.arg: each.value for each in node.keywords}
+            if maker in ("Thread", "__init__"):
+                named = keywords.get("name")
+            elif maker in ("ThreadPoolExecutor", "_thread"):
+                named = node.args[1]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith(".name"):
+            named = node.value
+        first = named.values[0] if isinstance(named, ast.JoinedStr) else named
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            yield first.value
 
 
 def _rows(first_cell: str) -> list[list[str]]:

@@ -34,7 +34,8 @@ def take_rest(response: Response) -> None:
 def _drop(body: IO[bytes], connection: socket.socket) -> None:
     # A read may take any number of receives: only the end of the connection bounds them all.
     end = threading.Timer(SECONDS, _stop_receiving, (connection,))
-    end.name, end.daemon = "request-rest", True
+    end.name = "request-rest"
+    end.daemon = True
     end.start()
     taken = 0
     try:
