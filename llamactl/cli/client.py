@@ -148,6 +148,9 @@ class Server:
     def _refusal(self, response: requests.Response) -> LlamactlError:
         told = _decode(response)
         fields = told if isinstance(told, dict) else {}
+        if isinstance(fields.get("error"), dict):
+            # An instance's own error, which is passed on in OpenAI's form.
+            fields = {"error": "instance_error", "details": fields["error"].get("message", "")}
         error_code = str(fields.get("error", f"http_{response.status_code}"))
         details = str(fields.get("details", f"{self.url} answered {response.status_code}"))
         if response.status_code == 400 and fields:

@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 import click
 
-from llamactl.cli.client import segment
+from llamactl.cli.client import Server, ServerRefused, segment
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, table
+from llamactl.errors import ModelNotFound
 
 #: What a router is told and then does, in seconds.
 LOAD_SECONDS = 120.0
@@ -40,7 +41,7 @@ def models(name: str, as_json: bool, url: str | None, key: str | None, config_fi
 def load(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
     """Have the router NAME load MODEL; a stopped router is started for it."""
     server = find_server(config_file, url, key)
-    server.post(_path(name, model, "load"), patience=LOAD_SECONDS)
+    _ask(server, name, model, "load", patience=LOAD_SECONDS)
     say(f"{name} loads {model}; see how far it is with: llamactl instances models {name}")
 
 
@@ -50,9 +51,20 @@ def load(name: str, model: str, url: str | None, key: str | None, config_file: P
 @server_options
 def unload(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
     """Have the router NAME give back the memory of MODEL."""
-    find_server(config_file, url, key).post(_path(name, model, "unload"))
+    _ask(find_server(config_file, url, key), name, model, "unload")
     say(f"{name} unloads {model}.")
 
 
-def _path(name: str, model: str, verb: str) -> str:
-    return f"/llama-cpp/{segment(name)}/models/{quote(model, safe='/:')}/{verb}"
+def _ask(server: Server, name: str, model: str, verb: str, patience: float = 0) -> None:
+    """Raises ``ModelNotFound`` for a model that the router does not offer."""
+    path = f"/llama-cpp/{segment(name)}/models/{quote(model, safe='/:')}/{verb}"
+    try:
+        server.post(path, patience=patience)
+    except ServerRefused as error:
+        if error.status != 404 or error.error_code != "instance_error":
+            raise
+        # llama.cpp's own words for it are "File Not Found".
+        raise ModelNotFound(
+            f"{name} offers no model {model}",
+            hint=f"See those there are with `llamactl instances models {name}`.",
+        ) from error

@@ -16,6 +16,7 @@ from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
 from llamactl.cli.output import print_json, say, size_text, table
 from llamactl.instances.commandline import left_out
+from llamactl.instances.options import Options
 
 WAIT_SECONDS = 120.0
 
@@ -193,7 +194,12 @@ def _change(server: Server, name: str, verb: str, wait: float) -> None:
 def _report(instance: Any, server: Server) -> None:
     click.echo(f"{instance['name']} {instance['status']}")
     if instance["status"] == "running":
-        say(f"It answers as model {instance['name']} at {server.url}/v1.")
+        name = instance["name"]
+        if Options(_flags(instance)).is_router:
+            say(f"It answers as models {name}/MODEL at {server.url}/v1; which they are:")
+            say(f"llamactl instances models {name}")
+        else:
+            say(f"It answers as model {name} at {server.url}/v1.")
 
 
 def _as_seen_by_the_server(model: str) -> str:
@@ -203,8 +209,8 @@ def _as_seen_by_the_server(model: str) -> str:
 
 
 def _row(instance: Any) -> tuple[object, ...]:
-    backend = instance["options"].get("backend_options", {})
-    model = backend.get("model") or backend.get("hf_repo") or "(router)"
+    flags = _flags(instance)
+    model = flags.get("model") or flags.get("hf_repo")
     error = (instance["error"] or "").partition("\n")[0]
     memory = instance.get("memory_bytes")
     return (
@@ -212,6 +218,11 @@ def _row(instance: Any) -> tuple[object, ...]:
         instance["status"] if instance["health"] != "wedged" else "wedged",
         instance["port"] or "-",
         size_text(memory) if memory else "-",
-        model,
+        model or ("(router)" if Options(flags).is_router else ""),
         error,
     )
+
+
+def _flags(instance: Any) -> dict[str, Any]:
+    flags: dict[str, Any] = instance["options"].get("backend_options", {})
+    return flags

@@ -261,6 +261,30 @@ def test_the_models_of_a_router_are_listed_loaded_and_unloaded(run: Run, rest: F
         assert run("instances", verb, "router", "org/name:Q4_K_M").code == 0
 
 
+def test_a_model_that_the_router_does_not_offer_is_told_with_those_it_does(
+    run: Run, rest: FakeRest
+) -> None:
+    unknown = {"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}
+    rest.answers["POST /llama-cpp/router/models/nope/load"] = (404, unknown)
+    outcome = run("instances", "load", "router", "nope")
+    assert outcome.code == 1
+    assert outcome.err.startswith("router offers no model nope. ")
+    assert "`llamactl instances models router`" in outcome.err
+
+
+def test_an_instances_own_error_is_told_in_its_own_words(run: Run, rest: FakeRest) -> None:
+    unknown = {"error": {"code": 400, "message": "model is not found"}}
+    rest.answers["POST /llama-cpp/router/models/nope/unload"] = (400, unknown)
+    assert "model is not found" in run("instances", "unload", "router", "nope").err
+
+
+def test_a_router_that_runs_is_said_to_answer_for_its_models(run: Run, rest: FakeRest) -> None:
+    router = instance("router", "running", options={"backend_options": {"threads": 2}})
+    rest.answers["POST /instances/router/start"] = (200, router)
+    told = run("instances", "start", "router").err
+    assert "as models router/MODEL at" in told and "llamactl instances models router" in told
+
+
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 def test_a_change_waits_for_its_end_unless_told_not_to(run: Run, rest: FakeRest, verb: str) -> None:
     rest.answers[f"POST /instances/a b/{verb}"] = (404, {})
