@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -40,17 +41,23 @@ class Lookout:
         """What was seen last; nothing before the first look has ended."""
         with self._lock:
             if not self._looking and time.monotonic() - self._at >= self._seconds:
-                self._looking = True
-                threading.Thread(
+                looker = threading.Thread(
                     target=self._look, args=(look,), name="llamactl-lookout", daemon=True
-                ).start()
+                )
+                # A system that has no more threads is when somebody wants to see the figures.
+                with contextlib.suppress(RuntimeError):
+                    looker.start()
+                    self._looking = True
             return self._seen
 
     def _look(self, look: Callable[[], Machine]) -> None:
+        devices: Sequence[Device] | None = None
         try:
-            self._seen = look().devices
+            devices = look().devices
         finally:
-            self._at, self._looking = time.monotonic(), False
+            with self._lock:
+                self._seen = self._seen if devices is None else devices
+                self._at, self._looking = time.monotonic(), False
 
 
 @blueprint.record

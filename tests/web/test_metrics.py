@@ -166,3 +166,19 @@ def test_devices_are_looked_at_by_one_at_a_time_and_again_once_that_is_old() -> 
         lookout.last(look)
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_scrape_needs_no_further_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device("CUDA0", "", Memory(1, 2))
+    lookout = Lookout(seconds=0.0)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert lookout.last(lambda: Machine(None, (device,))) == ()
+    deadline = time.monotonic() + PATIENCE
+    while lookout.last(lambda: Machine(None, (device,))) != (device,):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
