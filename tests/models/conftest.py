@@ -139,6 +139,9 @@ class Caches:
     def repo_dir(self, repo_id: str = REPO) -> Path:
         return self.hub / f"models--{repo_id.replace('/', '--')}"
 
+    def blob(self, name: str, version: int = 1) -> Path:
+        return self.repo_dir() / "blobs" / hub_file(name, version).oid
+
     def snapshot(self, repo_id: str = REPO, commit: str = COMMIT) -> Path:
         return self.repo_dir(repo_id) / "snapshots" / commit
 

@@ -27,10 +27,6 @@ from tests.models.conftest import (
 )
 
 
-def blob_of(caches: Caches, name: str, version: int = 1) -> Path:
-    return caches.repo_dir() / "blobs" / hub_file(name, version).oid
-
-
 @pytest.fixture
 def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_kwargs: object) -> None:
@@ -44,7 +40,7 @@ def test_without_hard_links_the_hubs_side_points_to_the_flat_file(caches: Caches
     listing = listing_of(REPOSITORY)
     caches.download(f"{REPO}:Q6_K", listing)
     for name in SHARDS:
-        flat, blob = caches.flat_path(REPO, name), blob_of(caches, name)
+        flat, blob = caches.flat_path(REPO, name), caches.blob(name)
         assert not flat.is_symlink()
         assert blob.readlink() == flat
     assert offline.find(caches.hub, REPO, "Q6_K") == [content_of(name) for name in SHARDS]
@@ -59,7 +55,7 @@ def test_without_hard_links_the_hubs_side_points_to_the_flat_file(caches: Caches
     caches.users.clear()
     assert offline.find(caches.hub, REPO, "Q6_K") == [content_of(name, 2) for name in SHARDS]
     # The links under the old digests would lead to the new bytes.
-    assert not any(blob_of(caches, name).is_symlink() for name in SHARDS)
+    assert not any(caches.blob(name).is_symlink() for name in SHARDS)
     assert scan_cache_dir(caches.hub).warnings == []
     caches.cache.delete(REPO, None)
     assert caches.tree() == set()
@@ -69,7 +65,7 @@ def test_without_hard_links_the_hubs_side_points_to_the_flat_file(caches: Caches
 def test_without_hard_links_what_others_fetched_stays_where_it_is(caches: Caches) -> None:
     caches.hf_download(REPO, [Q4])
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]), contents={})
-    assert caches.flat_path(REPO, Q4).readlink() == blob_of(caches, Q4)
+    assert caches.flat_path(REPO, Q4).readlink() == caches.blob(Q4)
     assert caches.cache.list()[0].gguf.path == caches.flat_path(REPO, Q4)
 
 
@@ -112,7 +108,7 @@ def test_two_file_systems_hold_one_copy(
     caches.hub.symlink_to(far)
     try:
         caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
-        assert blob_of(caches, Q4).is_symlink()
+        assert caches.blob(Q4).is_symlink()
         assert caches.shown() == [f"{REPO}:Q4_K_M"]
         assert offline.find(caches.hub, REPO) == [content_of(Q4)]
         caches.cache.delete(REPO, None)

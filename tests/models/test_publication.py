@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from pathlib import Path
 
 import pytest
 from huggingface_hub import scan_cache_dir
@@ -34,11 +33,6 @@ from tests.models.conftest import (
     manifest_of,
 )
 
-
-def blob_of(caches: Caches, name: str, version: int = 1) -> Path:
-    return caches.repo_dir() / "blobs" / hub_file(name, version).oid
-
-
 # Names.
 
 
@@ -46,7 +40,7 @@ def test_a_file_has_both_names_and_one_copy_of_its_bytes(caches: Caches) -> None
     caches.download(f"{REPO}:Q6_K", listing_of(REPOSITORY))
     for name in (*SHARDS, MMPROJ):
         flat = caches.flat_path(REPO, name)
-        assert flat.samefile(blob_of(caches, name))
+        assert flat.samefile(caches.blob(name))
         assert flat.stat().st_nlink == 2
         assert flat.read_bytes() == content_of(name)
         link = caches.snapshot() / name
@@ -122,7 +116,7 @@ def test_the_preset_lies_in_the_flat_cache_alone(caches: Caches) -> None:
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4, "preset.ini"]))
     assert caches.flat_path(REPO, "preset.ini").read_bytes() == content_of("preset.ini")
     assert not any("preset" in name for name in offline.cached_files(caches.hub, REPO))
-    assert not blob_of(caches, "preset.ini").exists()
+    assert not caches.blob("preset.ini").exists()
 
 
 # The manifest.
@@ -175,13 +169,13 @@ def test_a_second_download_brings_no_byte(caches: Caches) -> None:
 def test_what_hf_fetched_gets_its_flat_name_without_a_byte(caches: Caches) -> None:
     caches.hf_download(REPO, [Q4])
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]), contents={})
-    assert caches.flat_path(REPO, Q4).samefile(blob_of(caches, Q4))
+    assert caches.flat_path(REPO, Q4).samefile(caches.blob(Q4))
 
 
 def test_what_older_llama_cpp_fetched_gets_its_blob_without_a_byte(caches: Caches) -> None:
     caches.older_llama_cpp(REPO, "Q4_K_M", [Q4])
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]), contents={})
-    assert caches.flat_path(REPO, Q4).samefile(blob_of(caches, Q4))
+    assert caches.flat_path(REPO, Q4).samefile(caches.blob(Q4))
     assert offline.find(caches.hub, REPO, "Q4_K_M") == [content_of(Q4)]
     etag = caches.flat_path(REPO, f"{Q4}.etag")
     assert etag.read_text() == '"0123"'
@@ -194,7 +188,7 @@ def test_a_right_size_alone_is_not_believed(caches: Caches) -> None:
     damaged[7] ^= 1
     flat.write_bytes(damaged)
     assert caches.cache.has(REPO, hub_file(Q4)) is None
-    blob = blob_of(caches, Q4)
+    blob = caches.blob(Q4)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(damaged)
     assert caches.cache.has(REPO, hub_file(Q4)) is None
@@ -208,7 +202,7 @@ def test_a_verified_file_that_was_touched_is_hashed_again(
     assert caches.cache.has(REPO, hub_file(Q4), on_bytes=read.append) is not None
     assert make_caches().cache.has(REPO, hub_file(Q4), on_bytes=read.append) is not None
     assert read == []  # the record outlives the process
-    os.utime(blob_of(caches, Q4), (1, 1))
+    os.utime(caches.blob(Q4), (1, 1))
     assert caches.cache.has(REPO, hub_file(Q4), on_bytes=read.append) is not None
     assert sum(read) == len(content_of(Q4))
 
@@ -216,7 +210,7 @@ def test_a_verified_file_that_was_touched_is_hashed_again(
 def test_a_distrusted_file_is_hashed_again(caches: Caches) -> None:
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
     read: list[int] = []
-    names = [caches.flat_path(REPO, Q4), blob_of(caches, Q4)]
+    names = [caches.flat_path(REPO, Q4), caches.blob(Q4)]
     caches.cache.distrust(names)
     assert caches.cache.has(REPO, hub_file(Q4), on_bytes=read.append) is not None
     assert sum(read) == len(content_of(Q4))
@@ -228,7 +222,7 @@ def test_a_damaged_file_is_replaced_in_both_caches(caches: Caches) -> None:
     assert caches.cache.has(REPO, hub_file(Q4)) is None
     caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
     assert caches.flat_path(REPO, Q4).read_bytes() == content_of(Q4)
-    assert caches.flat_path(REPO, Q4).samefile(blob_of(caches, Q4))
+    assert caches.flat_path(REPO, Q4).samefile(caches.blob(Q4))
 
 
 def test_a_file_that_vanished_before_publication_stops_it(caches: Caches) -> None:
@@ -236,7 +230,7 @@ def test_a_file_that_vanished_before_publication_stops_it(caches: Caches) -> Non
     selection = select(ModelRef(REPO), listing, None)
     caches.deliver(REPO, hub_file(Q4))
     caches.flat_path(REPO, Q4).unlink()
-    blob_of(caches, Q4).unlink()
+    caches.blob(Q4).unlink()
     with pytest.raises(ChecksumMismatch):
         caches.cache.publish(ModelRef(REPO), COMMIT, selection, None, listing)
     assert caches.cache.list() == []
@@ -268,7 +262,7 @@ def test_the_bytes_of_an_older_version_do_not_stay(caches: Caches) -> None:
     caches.download(f"{REPO}:Q8_0", listing_of(REPOSITORY))
     new = [hub_file(name, 2 if name == Q4 else 1) for name in REPOSITORY]
     caches.download(f"{REPO}:Q4_K_M", new, commit=NEXT_COMMIT)
-    assert not blob_of(caches, Q4).exists()
+    assert not caches.blob(Q4).exists()
     assert not (caches.snapshot() / Q4).is_symlink()
     assert (caches.snapshot() / Q8).exists()
     assert caches.flat_path(REPO, Q4).stat().st_nlink == 2
@@ -318,7 +312,7 @@ def test_a_set_is_never_half_old_and_half_new(caches: Caches) -> None:
     for name in SHARDS:
         flat = caches.flat_path(REPO, name)
         assert flat.read_bytes() == content_of(name, 2)
-        assert flat.samefile(blob_of(caches, name, 2))
+        assert flat.samefile(caches.blob(name, 2))
         assert flat.with_name(f"{flat.name}.etag").read_text() == f'"etag of {name}"'
 
 
