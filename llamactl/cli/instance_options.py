@@ -65,7 +65,7 @@ def plan(name: str, as_json: bool, url: str | None, key: str | None, config_file
     click.echo(f"free   {_size(found['free'])}")
     click.echo(f"fits   {verdict}")
     click.echo(f"stops  {', '.join(found['evicts']) or 'nobody'}")
-    say(sentence_start(found["why"]))
+    say(found["why"])
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def tell_obstacle(server: Server, name: str) -> None:
     """Say what else stands against a start of it, if anything does: no memory, no place."""
     found = server.get(f"/instances/{segment(name)}/plan")
     if found["fits"] is False:
-        say(sentence_start(found["why"]))
+        say(found["why"])
 
 
 def _forget(flags: dict[str, Any], name: str) -> None:

@@ -152,11 +152,6 @@ def test_set_of_one_that_runs_says_that_it_starts_again(run: Run, rest: FakeRest
     assert outcome == (0, "tiny stopping\n", "It starts again, with these options.\n")
 
 
-def test_a_plan_of_what_cannot_start_says_why_in_a_sentence(run: Run, rest: FakeRest) -> None:
-    rest.answers["GET /instances/tiny/plan"] = (200, {**PLAN, "why": "there is no file /x."})
-    assert run("instances", "plan", "tiny").err == "There is no file /x.\n"
-
-
 def test_a_warning_begins_as_a_sentence_does(run: Run, rest: FakeRest) -> None:
     warnings = ["there is no file /x.", "org/name:Q8_0 is not in the cache."]
     rest.answers["POST /instances/tiny"] = (201, {**instance(), "warnings": warnings})
