@@ -1,7 +1,7 @@
 """Opening what lies in the caches, and logs: files only, and without ever waiting for anybody.
 
-Others have their hands in those folders too. Under a file's name there may be a pipe whose other end
-nobody writes to, a device, or a folder.
+Others have their hands in those folders too. Under a file's name there may be a pipe whose other
+end nobody writes to, a device, or a folder.
 """
 
 from __future__ import annotations
