@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from llamactl.errors import sentence_start
 from llamactl.instances.admission import Amount, Decision, Site
 from llamactl.models.fit import Need
 
@@ -72,7 +73,7 @@ def running_plan(need: Need | None, free: Amount | None, status: str) -> StartPl
 
 def impossible_plan(free: Amount | None, why: str) -> StartPlan:
     """The plan of one that can never start, whatever is free."""
-    return StartPlan(None, _total(free), False, (), why, starts=False)
+    return StartPlan(None, _total(free), False, (), sentence_start(why), starts=False)
 
 
 def make_plan(

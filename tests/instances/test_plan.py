@@ -11,7 +11,7 @@ from llamactl.instances.admission import Demand
 from llamactl.instances.modelfiles import ResolvedModel
 from llamactl.instances.needs import demand_of, load_of, need_of_options
 from llamactl.instances.options import Options
-from llamactl.instances.plan import plan_json
+from llamactl.instances.plan import impossible_plan, plan_json
 from llamactl.models.fit import Device, Machine, Memory, Need
 from tests.fakes.gguf_files import tiny_gguf
 from tests.instances.conftest import StageFactory
@@ -152,3 +152,9 @@ def test_what_is_not_known_is_left_open(make_stage: StageFactory) -> None:
     plan = stage.supervisor.plan("a")
     assert (plan.needs, plan.fits, plan.starts) == (None, None, True)
     assert set(plan_json(plan)) >= {"needs", "free", "fits", "evicts", "why"}
+
+
+def test_why_one_can_never_start_is_a_sentence() -> None:
+    plan = impossible_plan(None, "there is no file /x.")
+    assert (plan.why, plan.starts) == ("There is no file /x.", False)
+    assert impossible_plan(None, "org/name:Q8_0 is gone.").why == "org/name:Q8_0 is gone."
