@@ -34,6 +34,9 @@ log = logging.getLogger("llamactl")
 
 #: gunicorn's own bound on a stop, above the sum of ours.
 GRACEFUL_TIMEOUT = int(STREAM_GRACE + STOP_LIMIT + 5)
+#: Seconds for the last answers once everything has ended. Whoever still sends a request by then, or
+#: does not read its answer, is not waited for: that would be for all of gunicorn's bound.
+LAST_ANSWERS = 2.0
 #: Seconds for everything to end when the gunicorn master was killed.
 HURRY_LIMIT = 1.5
 
@@ -252,6 +255,10 @@ def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
 
     def stop(_signal: int, _frame: FrameType | None, seen: list[int] = []) -> None:  # noqa: B006  # it is the memory
         runtime.request_stop(hurry=bool(seen))
+        if not seen:
+            threading.Thread(
+                target=_end_once_stopped, args=(runtime,), name="llamactl-end", daemon=True
+            ).start()
         seen.append(_signal)
         worker.alive = False
 
@@ -262,6 +269,13 @@ def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
     # which the instances would inherit.
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     signal.siginterrupt(signal.SIGINT, False)
+
+
+def _end_once_stopped(runtime: Runtime) -> NoReturn:
+    """End this process soon after everything of ours has, whoever is still connected."""
+    runtime.join()
+    time.sleep(LAST_ANSWERS)
+    os._exit(0)
 
 
 def _end_with_the_master(lifeline: int, worker: Any, runtime: Runtime) -> None:

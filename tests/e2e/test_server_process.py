@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from llamactl.runtime import STREAM_GRACE
+from llamactl.server import GRACEFUL_TIMEOUT
 from tests.e2e.conftest import Make
 from tests.e2e.processes import PATIENCE, LlamactlProcess, fake_hub, marked, wait_for
 from tests.fakes.gguf_files import tiny_gguf
@@ -180,6 +181,27 @@ def test_a_stop_leaves_streams_their_grace_and_a_second_signal_takes_it(
         signal_once()
         # What is left of the grace is longer than this.
         server.process.wait(STREAM_GRACE / 2)
+    assert server.processes() == set()
+
+
+HALF_A_FORM = (
+    "POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    "Content-Length: 9999\r\n\r\na"
+)
+
+
+@pytest.mark.parametrize("sent", ["GET / HTTP/1.1\r\nX-A: ", HALF_A_FORM])
+def test_a_stop_does_not_wait_for_a_request_that_never_comes_whole(
+    make_server: Make, sent: str
+) -> None:
+    server = make_server().start()
+    host, port = server.url.removeprefix("http://").split(":")
+    begun = sent.replace(" HTTP/1.1\r\n", f" HTTP/1.1\r\nHost: {host}\r\n").encode()
+    with socket.create_connection((host, int(port))) as held:
+        held.sendall(begun)
+        assert answers(server)
+        # gunicorn alone would wait for all of its own bound.
+        assert server.stop(GRACEFUL_TIMEOUT / 2) == 0
     assert server.processes() == set()
 
 
