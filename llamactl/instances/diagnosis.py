@@ -129,7 +129,8 @@ _RULES = (
     _rule(
         "damaged",
         r"data is not within the file bounds|corrupted or incomplete|tensor '[^']+' (?:not found|"
-        r"has invalid)|missing tensor|wrong number of tensors|failed to read|unexpected end",
+        r"has invalid)|missing tensor|wrong number of tensors|failed to read|unexpected end"
+        r"|unknown model architecture: ''",
         "the model's file is damaged or not whole",
         _AGAIN,
     ),

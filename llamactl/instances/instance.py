@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamactl.errors import StartFailed
+from llamactl.errors import StartFailed, StartTimeout
 from llamactl.instances.admission import Amount, Demand
 from llamactl.instances.diagnosis import Diagnosis
 from llamactl.instances.figures import Meter, Source
@@ -226,6 +226,16 @@ class Instance:
             hint=self.life.hint,
             retry_after=max(1.0, self.retry_at - time.monotonic()),
             log_lines=self.life.log_lines,
+        )
+
+    def late(self, seconds: float) -> StartTimeout:
+        """That it is not ready after so long, for whoever waited, and what it does meanwhile."""
+        hint = "It goes on loading; its log shows how far it is."
+        if self.status == "restarting":
+            ended = sentences(self.life.error or "it ended", self.life.hint)
+            hint = f"{ended} After a pause it is started again."
+        return StartTimeout(
+            f"{self.name} is not ready after {seconds:g} seconds", hint=hint, retry_after=5
         )
 
     def used(self) -> None:

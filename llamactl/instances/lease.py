@@ -170,11 +170,7 @@ class Leases:
                 hint=self._places.refusal(instance, decision).details,
                 retry_after=5,
             )
-        return StartTimeout(
-            f"{instance.name} is not ready after {timeout:g} seconds",
-            hint="It goes on loading; try again in a moment.",
-            retry_after=5,
-        )
+        return instance.late(timeout)
 
     def _after_waiting(self, instance: Instance) -> None:
         """A place that nobody waits for any more goes to others."""

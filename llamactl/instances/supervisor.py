@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llamactl.config import Config
 from llamactl.database import Database
-from llamactl.errors import StartTimeout, UnsupportedFlag
+from llamactl.errors import UnsupportedFlag
 from llamactl.instances.backend import Backend, BackendInfo
 from llamactl.instances.commandline import missing_flags
 from llamactl.instances.figures import Figures, figures_of
@@ -348,10 +348,7 @@ class Supervisor:
         if instance.status == "failed":
             raise instance.failure()
         if not settled:
-            raise StartTimeout(
-                f"{instance.name} is not ready after {wait:g} seconds",
-                hint="It goes on loading; its log shows how far it is.",
-            )
+            raise instance.late(wait)
         return instance.snapshot()
 
     def _join_all(self, instances: Sequence[Instance], deadline: float) -> bool:

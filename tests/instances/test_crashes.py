@@ -97,6 +97,16 @@ def test_a_stop_during_the_pause_before_a_restart_is_the_end_of_it(
     assert len(stage.llama.events("start")) == 1
 
 
+def test_who_waits_for_one_that_pauses_is_told_why_it_ended(make_stage: StageFactory) -> None:
+    stage = make_stage(longest_backoff=3600)
+    stage.run(restart_delay=3600)
+    kill(stage)
+    stage.until("restarting")
+    with pytest.raises(StartTimeout) as caught:
+        stage.supervisor.lease("one", timeout=0.1)
+    assert "crashed" in caught.value.details and "After a pause" in caught.value.details
+
+
 def test_a_start_during_the_pause_ends_it(make_stage: StageFactory) -> None:
     stage = make_stage(longest_backoff=3600)
     stage.run(restart_delay=3600)

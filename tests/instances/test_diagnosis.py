@@ -29,6 +29,7 @@ from llamactl.instances.snapshot import sentences
             "unsupported_architecture",
             "qwen9",
         ),
+        ("error loading model: unknown model architecture: ''", "damaged", "damaged"),
         (
             "tensor 'blk.0.attn_q.weight' data is not within the file bounds",
             "damaged",

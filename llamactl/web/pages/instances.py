@@ -65,6 +65,8 @@ def show(name: str) -> Response:
         calls=calls_view(model, request.url_root.rstrip("/")),
         log=_log(name),
         preview=_preview(name, options, instance.port),
+        # Of one that failed the status says why, in the same words.
+        failed=instance.status == "failed",
         options=options_text(options.to_json()),
     )
 
