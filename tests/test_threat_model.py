@@ -37,12 +37,14 @@ STRANGER_IN_THE_NETWORK: Rows = {
     ),
     "holding connections open": (
         "gateway/test_client.py::test_a_client_that_takes_nothing_is_noticed",
+        "e2e/test_server_process.py::test_a_stop_does_not_wait_for_a_request_that_never_comes_whole",
         "docs/deployment: slow clients would otherwise each hold one of its threads",
     ),
     "taking every thread with streams": (
         "gateway/test_limits.py::test_more_requests_than_there_is_room_for_are_told_at_once",
         "gateway/test_limits.py::test_one_key_cannot_take_every_place",
         "e2e/test_busy_server.py::test_with_every_place_taken_the_rest_of_the_server_answers",
+        "web/test_streams.py::test_streams_leave_threads_for_everything_else",
     ),
     "large bodies and JSON that explodes": (
         "gateway/test_limits.py::test_a_body_that_is_too_large_is_refused_whichever_way_it_comes",
@@ -156,6 +158,8 @@ HOLDER_OR_THIEF_OF_A_MANAGEMENT_KEY: Rows = {
     "reading secrets": (
         "web/test_secrets.py::test_no_answer_to_a_question_holds_a_secret",
         "web/test_secrets.py::test_a_stolen_database_opens_nothing",
+        "web/test_audit.py::test_a_key_in_the_place_of_something_else_is_not_kept",
+        "instances/test_supervisor.py::test_no_log_has_the_value_of_a_flag_that_opens_something",
         "test_database.py::test_the_file_is_for_its_owner_only",
     ),
     "doing it unseen": (
@@ -194,6 +198,7 @@ HUB_OR_REPOSITORY: Rows = {
     ),
     "a preset in the repository": (
         "models/test_publication.py::test_the_preset_lies_in_the_flat_cache_alone",
+        "instances/test_presetfile.py::test_no_line_of_an_author_makes_the_reading_slow",
     ),
     "text that terminals or browsers obey": (
         "web/test_pages_escaping.py::test_what_terminals_obey_and_what_hides_is_seen_or_gone",
