@@ -134,7 +134,8 @@ def _answer(error: Exception) -> AnyResponse:
         return error.response
     problem = problem_of(error)
     if problem.status == 500:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        # An address may have the end of a line in it, and what looks like our next one.
+        log.error("%s %r failed", request.method, request.path, exc_info=error)
     answer = _render(problem)
     take_rest(answer)
     return answer

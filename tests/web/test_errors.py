@@ -122,6 +122,16 @@ def test_a_bug_is_told_without_its_trace_and_logged_with_it(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_an_address_writes_no_line_of_its_own_into_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Flask("bare")
+    install(app)
+    app.add_url_rule("/v1/<rest>", view_func=lambda rest: {}[rest])
+    assert app.test_client().get("/v1/a%0A2026 INFO all is well").status_code == 500
+    assert "GET '/v1/a\\n2026 INFO all is well' failed" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("path", "method", "status", "code"),
     [
