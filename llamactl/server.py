@@ -236,7 +236,6 @@ def _check_addresses(settings: Any) -> None:
 
 def _tell_workers_of_a_second_signal(server: Any) -> None:
     """Have the master pass a second signal on, which gunicorn does not look at while it stops."""
-
     seen: list[int] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
@@ -252,8 +251,9 @@ def _tell_workers_of_a_second_signal(server: Any) -> None:
 
 def _stop_on_signals(worker: Any, runtime: Runtime) -> None:
     """Stop everything on the first signal, without grace on the second."""
+    seen: list[int] = []
 
-    def stop(_signal: int, _frame: FrameType | None, seen: list[int] = []) -> None:  # noqa: B006  # it is the memory
+    def stop(_signal: int, _frame: FrameType | None) -> None:
         runtime.request_stop(hurry=bool(seen))
         if not seen:
             threading.Thread(
