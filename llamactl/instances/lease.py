@@ -167,7 +167,9 @@ class Leases:
             decision = self._places.decision(instance, patient=True)
             return StartTimeout(
                 f"No place for {instance.name} came free in {timeout:g} seconds",
-                hint=self._places.refusal(instance, decision).details,
+                hint="Others wait before it."
+                if decision.admitted
+                else self._places.refusal(instance, decision).details,
                 retry_after=5,
             )
         return instance.late(timeout)

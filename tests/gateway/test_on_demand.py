@@ -120,7 +120,7 @@ def test_a_killed_instance_ends_its_stream_and_comes_back_for_the_next(
     server: LlamactlProcess, fake: FakeLlama
 ) -> None:
     create(server, fake, "one", restart_delay=0.1)
-    received = b""
+    received, killed = b"", 0
     with requests.post(
         f"{server.url}/v1/chat/completions",
         json={"model": "one", **CHAT, "stream": True, "fake": {"tokens": 1000, "gap": 0.05}},
@@ -131,10 +131,13 @@ def test_a_killed_instance_ends_its_stream_and_comes_back_for_the_next(
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             for piece in answer.iter_content(None):
                 if not received:
-                    os.kill(instance(server, "one")["pid"], signal.SIGKILL)
+                    killed = instance(server, "one")["pid"]
+                    os.kill(killed, signal.SIGKILL)
                 received += piece
     last = received.strip().split(b"\n")[-1]
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "upstream_gone"
+    # The kernel takes connections for a process that is dying: such a request is a 502.
+    wait_for("the end to be noticed", lambda: instance(server, "one")["pid"] != killed)
     assert ask(server, "one").status_code == 200
     assert len(fake.events("start")) == 2
     wait_for("every lease to be back", lambda: instance(server, "one")["in_flight"] == 0)
