@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("llamactl.cli.serve:serve", "Run the server; what llamactl does without a command."),
     "download": ("llamactl.cli.download:download", "Download a model, with or without a server."),
     "models": ("llamactl.cli.models:models", "List, check and delete cached models."),
-    "jobs": ("llamactl.cli.joblist:jobs", "List and control downloads that a server works on."),
+    "jobs": ("llamactl.cli.joblist:jobs", "List and control downloads and checks."),
     "settings": ("llamactl.cli.limits:settings", "Show or change what limits the downloads."),
     "instances": ("llamactl.cli.instances:instances", "List and control instances."),
     "keys": ("llamactl.cli.keys:keys", "List, make and delete inference keys."),

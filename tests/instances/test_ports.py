@@ -31,16 +31,12 @@ def test_no_port_is_given_twice_to_many_at_once(first: int) -> None:
 
 
 def test_a_port_that_somebody_listens_on_is_not_given(first: int) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", first))
-        other.listen()
+    with socket.create_server(("127.0.0.1", first)):
         assert Ports(first, first + 1).reserve() == first + 1
 
 
 def test_a_listener_on_every_address_counts_too(first: int) -> None:
-    with socket.socket() as other:
-        other.bind(("0.0.0.0", first))
-        other.listen()
+    with socket.create_server(("0.0.0.0", first)):
         assert Ports(first, first + 1).reserve() == first + 1
 
 
