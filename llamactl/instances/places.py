@@ -71,21 +71,16 @@ class Places:
 
         Asked before a start is decided, since that takes a look at files and devices.
         """
-        if not self._fits_alone(instance):
-            self._weigh(instance, RECENT)
-
-    def _fits_alone(self, instance: Instance) -> bool:
-        """Whether nobody else has a place, and it fits by what the devices said a while ago.
-
-        Asking them anew would cost the first request after a rest most of a second, to decide
-        about nobody.
-        """
         with self._shared.lock:
-            if any(each.has_place for each in self._instances):
-                return False
-        self._weigh(instance, _WHILE)
-        with self._shared.lock:
-            return self.decision(instance).site == "devices"
+            alone = not any(each.has_place for each in self._instances)
+        # Asking the devices anew would cost the first request after a rest most of a second, to
+        # decide about nobody. It is done where it does not fit by what they said a while ago.
+        self._weigh(instance, _WHILE if alone else RECENT)
+        if alone and self._shared.room.has_devices:
+            with self._shared.lock:
+                fits = self.decision(instance).site == "devices"
+            if not fits:
+                self._weigh(instance, RECENT)
 
     def _weigh(self, instance: Instance, within: float) -> None:
         demand = None

@@ -113,6 +113,21 @@ def test_the_devices_are_asked_anew_only_where_somebody_else_runs_or_it_does_not
     assert min(gpu.machine.within) <= RECENT
 
 
+def test_a_machine_without_devices_is_looked_at_once_for_a_start(make_stage: StageFactory) -> None:
+    looks: list[float] = []
+
+    def read(within: float) -> Machine:
+        looks.append(within)
+        return Machine(Memory(100 * GB, 100 * GB))
+
+    stage = make_stage(machine=read)
+    stage.create("a")
+    eventually(lambda: looks)
+    looks.clear()
+    stage.supervisor.start_instance("a", wait=PATIENCE)
+    assert len(looks) == 1
+
+
 def test_those_that_fit_beside_each_other_stay(on_gpu: GpuFactory) -> None:
     gpu = on_gpu()
     for name in ("a", "b"):
