@@ -35,6 +35,8 @@ def _rule(code: str, pattern: str, message: str, hint: str, *, permanent: bool =
     return _Rule(code, re.compile(pattern, re.IGNORECASE), message, hint, permanent)
 
 
+#: A process may end in the middle of a line; what it had written of it tells nobody anything.
+_WORD = re.compile(r"[^\W\d_]{2}")
 _UPDATE = "Update llama.cpp, or use a model that this version knows."
 _AGAIN = "Download the model again; `llamactl models verify` names what is damaged."
 
@@ -195,7 +197,7 @@ def diagnose(exit_code: int | None, lines: Sequence[str]) -> Diagnosis:
         return Diagnosis("stalled", "it made no progress while it was loading", hint, False)
     if exit_code < 0:
         return _killed(-exit_code)
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = next((line.strip() for line in reversed(lines) if _WORD.search(line)), "")
     said = f"; its last words: {last[:300]}" if last else ""
     hint = "The log shows what came before."
     return Diagnosis("exited", f"it ended with exit code {exit_code}{said}", hint, False)

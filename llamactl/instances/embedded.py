@@ -7,6 +7,7 @@ a process of its own, like the real one: a crash takes nothing with it, and its 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -52,12 +53,17 @@ def main(argv: list[str] | None = None) -> int:
             return 0
     try:
         params = _params(read_settings(words))
-        server = _start(params)
     except (LlamactlError, ImportError) as error:
         _report(f"{PROGRAM}: {error}")
         return 2
     except (RuntimeError, ValueError, OSError) as error:
         _report(f"{PROGRAM} could not start: {error}")
+        return 1
+    try:
+        server = _start(params)
+    except RuntimeError as error:
+        _write_out_log()
+        _report(f"{PROGRAM} could not start with {params.model.path}: {error}")
         return 1
     return _serve_until_signal(server)
 
@@ -125,6 +131,22 @@ def _start(params: Any) -> Any:
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return xllamacpp.Server(params)
+
+
+def _write_out_log() -> None:
+    """Wait for the thread that writes llama.cpp's log; the end of the process would cut it short.
+
+    The wheel has no name for this in Python; a build without it keeps what was written so far.
+    """
+    from xllamacpp import xllamacpp
+
+    try:
+        library = ctypes.CDLL(xllamacpp.__file__)
+        log, flush = library._Z15common_log_mainv, library._Z16common_log_flushP10common_log
+    except (OSError, AttributeError):
+        return
+    log.restype, flush.argtypes, flush.restype = ctypes.c_void_p, [ctypes.c_void_p], None
+    flush(log())
 
 
 def _serve_until_signal(server: Any) -> NoReturn:

@@ -80,6 +80,13 @@ def test_without_a_known_reason_the_last_words_are_quoted() -> None:
     assert diagnose(0, []).message == "it ended with exit code 0"
 
 
+@pytest.mark.parametrize("fragment", ["I ", "0.00.016.7", "-----"])
+def test_the_beginning_of_a_line_that_was_never_finished_is_not_its_last_words(
+    fragment: str,
+) -> None:
+    assert diagnose(1, ["it could not start", fragment]).message.endswith("it could not start")
+
+
 def test_a_reason_becomes_a_sentence_and_a_name_at_its_beginning_stays_a_name() -> None:
     assert sentences("it ended", "Look.") == "It ended. Look."
     assert sentences("org/name:Q8_0 is gone", "") == "org/name:Q8_0 is gone."

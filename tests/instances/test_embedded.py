@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -179,6 +180,41 @@ def test_a_damaged_model_is_told_in_plain_words(
     with pytest.raises(StartFailed, match="damaged or not whole"):
         embedded.supervisor.start_instance("one", wait=PATIENCE)
     assert embedded.get().restarts == 1
+
+
+#: The process's own words go nowhere, and its end waits for nothing that ``main`` did not wait for.
+_FAILED_LOAD = """
+import io, os, sys
+sys.stderr = io.StringIO()
+from llamactl.instances.embedded import main
+os._exit(main(["--model", sys.argv[1]]))
+"""
+
+
+def test_the_log_of_a_failed_load_is_whole_also_when_its_reader_is_slow(tmp_path: Path) -> None:
+    require_module("xllamacpp")
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, b".")
+    os.set_blocking(writing, True)
+    argv = [sys.executable, "-c", _FAILED_LOAD, str(damaged)]
+    process = subprocess.Popen(argv, stdout=writing, stderr=writing)
+    os.close(writing)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        with os.fdopen(reading, "rb") as output:
+            written = output.read()[filled:]
+        assert process.wait(PATIENCE) == 1
+        assert b"exiting due to model loading error" in written.splitlines()[-1]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_crash_is_restarted(embedded: Stage, model: Path) -> None:
