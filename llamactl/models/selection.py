@@ -59,21 +59,22 @@ def select(ref: ModelRef, files: Sequence[HubFile], manifest: Manifest | None) -
     """The files of ``ref`` among ``files``, all that the repository has at one commit.
 
     Without a manifest, or where it names a file that is not there (the repository moved between
-    two requests), the listing decides. Raises ``NoSuchTag`` with the tags that exist,
-    ``IncompleteSet`` when a shard is missing, ``BadMetadata`` when a path is listed twice with
-    different contents.
+    two requests) or that is no model while a model has the tag, the listing decides. Raises
+    ``NoSuchTag`` with the tags that exist, ``IncompleteSet`` when a shard is missing,
+    ``BadMetadata`` when a path is listed twice with different contents.
     """
     listing = _by_name(files)
     offer = Offer(list(listing))
-    primary = mmproj = None
+    named = mmproj = None
     if manifest is not None and manifest.gguf in listing and is_gguf(manifest.gguf):
-        primary = manifest.gguf
-        if manifest.mmproj in listing and is_mmproj(manifest.mmproj):
-            mmproj = manifest.mmproj
-    if primary is None:
-        primary = offer.find(ref.tag)
+        named = manifest.gguf
+    # The hub may count a draft, a projector or an imatrix among the files of a quant.
+    primary = named if named in offer.models else offer.find(ref.tag) or named
     if primary is None:
         raise no_such_tag(ref, files)
+    if manifest is not None and primary == named:
+        if manifest.mmproj in listing and is_mmproj(manifest.mmproj):
+            mmproj = manifest.mmproj
     if mmproj is None and is_model(primary):
         mmproj = offer.mmproj_for(primary)
     return Selection(

@@ -177,6 +177,14 @@ def test_a_manifest_that_names_no_listed_model_is_passed_over(gone: str) -> None
     assert names_of(choose(FLAT, "Q8_0", manifest=gone)) == ["model-Q8_0.gguf"]
 
 
+@pytest.mark.parametrize("tag", ["latest", "Q4_K_M"])
+@pytest.mark.parametrize("helper", ["draft-m-", "m-mtp-", "m-imatrix-", "mmproj-"])
+def test_a_manifest_that_names_what_is_no_model_is_passed_over(helper: str, tag: str) -> None:
+    named = f"{helper}Q4_K_M.gguf"
+    assert names_of(choose([named, "m-Q4_K_M.gguf"], tag, manifest=named)) == ["m-Q4_K_M.gguf"]
+    assert names_of(choose([named, "m-Q4_K_M.gguf"], named, manifest=named)) == [named]
+
+
 def test_the_manifests_mmproj_counts_when_it_is_listed() -> None:
     manifest = Manifest(b"{}", "model-Q8_0.gguf", "mmproj-model-BF16.gguf")
     ref = ModelRef("org/name", "Q8_0")
