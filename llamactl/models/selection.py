@@ -65,17 +65,12 @@ def select(ref: ModelRef, files: Sequence[HubFile], manifest: Manifest | None) -
     """
     listing = _by_name(files)
     offer = Offer(list(listing))
-    named = mmproj = None
-    if manifest is not None and manifest.gguf in listing and is_gguf(manifest.gguf):
-        named = manifest.gguf
+    named, mmproj = _named(manifest, listing)
     # The hub may count a draft, a projector or an imatrix among the files of a quant.
     primary = named if named in offer.models else offer.find(ref.tag) or named
     if primary is None:
         raise no_such_tag(ref, files)
-    if manifest is not None and primary == named:
-        if manifest.mmproj in listing and is_mmproj(manifest.mmproj):
-            mmproj = manifest.mmproj
-    if mmproj is None and is_model(primary):
+    if (mmproj is None or primary != named) and is_model(primary):
         mmproj = offer.mmproj_for(primary)
     return Selection(
         LATEST if ref.tag.casefold() == LATEST else offer.tag_for(primary),
@@ -83,6 +78,14 @@ def select(ref: ModelRef, files: Sequence[HubFile], manifest: Manifest | None) -
         None if mmproj is None else listing[mmproj],
         listing.get(PRESET),
     )
+
+
+def _named(manifest: Manifest | None, listing: dict[str, HubFile]) -> tuple[str | None, str | None]:
+    """The GGUF that the manifest names, and the projector, as far as they are listed."""
+    if manifest is None or manifest.gguf not in listing or not is_gguf(manifest.gguf):
+        return None, None
+    mmproj = manifest.mmproj
+    return manifest.gguf, mmproj if mmproj in listing and is_mmproj(mmproj) else None
 
 
 def no_such_tag(ref: ModelRef, files: Sequence[HubFile]) -> NoSuchTag:
