@@ -7,19 +7,22 @@ a start never goes on with a configuration that it did not understand.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from llamactl import paths
+from llamactl.config_sources import (
+    Found,
+    config_file,
+    read_dotenv,
+    read_environment,
+    read_file,
+)
 from llamactl.errors import ConfigError
+from llamactl.parsing import is_switched_on
 from llamactl.secret import Secret
 from llamactl.settings import SETTINGS, Setting
 
@@ -138,14 +141,6 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 RESERVED_THREADS = 16
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A raw value and where it was read, for the error that it may deserve."""
-
-    value: Any
-    where: str
-
-
 def load_config(
     path: Path | None = None,
     environ: Mapping[str, str] | None = None,
@@ -157,159 +152,28 @@ def load_config(
     over everything else. Raises ``ConfigError``.
     """
     environ = dict(os.environ if environ is None else environ)
-    source = _config_file(path, environ)
-    dotenv = _dotenv(source)
+    source = config_file(path, environ)
+    dotenv = read_dotenv(source)
     variables = environ
     environ = {**dotenv, **environ}
-    found = _read_environment(dotenv, environ, ".env")
+    found = read_environment(dotenv, environ, ".env")
     if source is not None:
-        found.update(_read_file(source, environ))
-    found.update(_read_environment(variables, environ, "environment"))
+        found.update(read_file(source, environ))
+    found.update(read_environment(variables, environ, "environment"))
     for name, value in (overrides or {}).items():
-        found[name] = _Found(value, f"command line: {name}")
+        found[name] = Found(value, f"command line: {name}")
     values = {setting.name: _parse(setting, found, environ) for setting in SETTINGS}
     config = _assemble(values, source, environ)
     _check(config, found)
     return config
 
 
-def _config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    named = path
-    if named is None and environ.get("LLAMACTL_CONFIG_PATH"):
-        named = paths.expand(environ["LLAMACTL_CONFIG_PATH"], environ)
-    if named is not None:
-        if not named.is_file():
-            raise ConfigError(f"{named}: there is no such configuration file")
-        return named
-    return next((file for file in paths.config_files(environ) if file.is_file()), None)
-
-
-def _dotenv(source: Path | None) -> dict[str, str]:
-    """The .env file beside the configuration file in use, or in this folder when there is none."""
-    file = (source.parent if source else Path()) / ".env"
-    if not file.is_file():
-        return {}
-    from dotenv import dotenv_values
-
-    return {name: value for name, value in dotenv_values(file).items() if value is not None}
-
-
-def _read_file(source: Path, environ: Mapping[str, str]) -> dict[str, _Found]:
-    try:
-        root = yaml.compose(source.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        bad_line = 1 + error.object[: error.start].count(b"\n")
-        raise ConfigError(f"{source}:{bad_line}: cannot be read: it is not UTF-8 text") from error
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConfigError(f"{source}{line}: {problem}") from error
-    found: dict[str, _Found] = {}
-    if root is not None:
-        _walk(root, "", source, environ, found)
-    return found
-
-
-_KEYS = {setting.name.replace("-", "_"): setting for setting in SETTINGS}
-_SECTIONS = {
-    ".".join(name.split(".")[:depth]) for name in _KEYS for depth in range(1, name.count(".") + 1)
-}
-
-
-def _walk(
-    node: yaml.Node, prefix: str, source: Path, environ: Mapping[str, str], found: dict[str, _Found]
-) -> None:
-    line = node.start_mark.line + 1
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{source}:{line}: {prefix or 'the file'} must be a mapping of keys")
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = str(key_node.value).replace("-", "_")
-        name = f"{prefix}.{key}" if prefix else key
-        if name in seen:
-            raise ConfigError(f"{source}:{line}: {name} is given twice")
-        seen.add(name)
-        if name in _KEYS:
-            where = f"{source}:{line}: {_KEYS[name].name}"
-            try:
-                value = yaml.SafeLoader("").construct_object(value_node, deep=True)
-                found[_KEYS[name].name] = _Found(_expand(value, environ), where)
-            except (yaml.YAMLError, ValueError) as error:
-                raise ConfigError(f"{where}: {error}") from error
-        elif name in _SECTIONS:
-            _walk(value_node, name, source, environ, found)
-        else:
-            raise ConfigError(f"{source}:{line}: {name} is not a setting", hint=_nearest(name))
-
-
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, [*_KEYS, *_SECTIONS], n=1, cutoff=0.6)
-    return f"Did you mean {close[0]}?" if close else ""
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def _expand(value: Any, environ: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-
-        def replace(match: re.Match[str]) -> str:
-            name, default = match.groups()
-            if name in environ:
-                return environ[name]
-            if default is None:
-                raise ValueError(f"the variable {name} is not set; write ${{{name}:-default}}")
-            return str(default)
-
-        return _VARIABLE.sub(replace, value)
-    if isinstance(value, list):
-        return [_expand(item, environ) for item in value]
-    if isinstance(value, dict):
-        return {key: _expand(item, environ) for key, item in value.items()}
-    return value
-
-
-#: Variables of ours that are not settings: which file to read, and whom the command line asks.
-_OTHER_VARIABLES = {"LLAMACTL_CONFIG_PATH", "LLAMACTL_URL", "LLAMACTL_KEY", "LLAMACTL_RUN"}
-
-
-def _read_environment(
-    variables: Mapping[str, str], environ: Mapping[str, str], origin: str
-) -> dict[str, _Found]:
-    found: dict[str, _Found] = {}
-    known = set(_OTHER_VARIABLES)
-    for setting in SETTINGS:
-        known.update(setting.variables)
-        for variable in setting.variables:
-            if variable in variables:
-                try:
-                    value = _expand(variables[variable], environ)
-                except ValueError as error:
-                    raise ConfigError(f"{origin}: {variable}: {error}") from error
-                found[setting.name] = _Found(value, f"{origin}: {variable}")
-                break
-    for variable in variables:
-        if variable.startswith("LLAMACTL_") and variable not in known:
-            if variable.startswith("LLAMACTL_TEST_"):
-                continue
-            close = difflib.get_close_matches(variable, sorted(known), n=1, cutoff=0.6)
-            raise ConfigError(
-                f"{origin}: {variable} is not a setting",
-                hint=f"Did you mean {close[0]}?" if close else "",
-            )
-    return found
-
-
-def _parse(setting: Setting, found: Mapping[str, _Found], environ: Mapping[str, str]) -> Any:
+def _parse(setting: Setting, found: Mapping[str, Found], environ: Mapping[str, str]) -> Any:
     raw = found.get(setting.name)
     if raw is None:
         raw = next(
             (
-                _Found(environ[variable], f"environment: {variable}")
+                Found(environ[variable], f"environment: {variable}")
                 for variable in setting.fallback_variables
                 if environ.get(variable)
             ),
@@ -361,11 +225,11 @@ def _hub(environ: Mapping[str, str]) -> HubConfig:
     token = environ.get("HF_TOKEN", "").strip()
     if any(not 32 < ord(character) < 127 for character in token):
         raise ConfigError("environment: HF_TOKEN: must be one word of plain characters")
-    offline = environ.get("HF_HUB_OFFLINE", "").strip().upper() in {"1", "ON", "YES", "TRUE"}
+    offline = is_switched_on(environ.get("HF_HUB_OFFLINE", ""))
     return HubConfig(endpoint=endpoint, token=Secret(token) if token else None, offline=offline)
 
 
-def _check(config: Config, found: Mapping[str, _Found]) -> None:
+def _check(config: Config, found: Mapping[str, Found]) -> None:
     """Refuse what each setting allows alone but not together."""
 
     def where(name: str) -> str:

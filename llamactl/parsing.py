@@ -33,6 +33,11 @@ def boolean(value: Any, _environ: Environ) -> bool:
     raise ValueError("must be true or false")
 
 
+def is_switched_on(text: str) -> bool:
+    """Whether a variable of ``huggingface_hub`` (``HF_HUB_OFFLINE`` and the like) says yes."""
+    return text.strip().upper() in {"1", "ON", "YES", "TRUE"}
+
+
 def text(value: Any, _environ: Environ) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llamactl.config import HubConfig
+from llamactl.parsing import is_switched_on
 from llamactl.secret import Secret
-
-_TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 
 
 def current_token(config: HubConfig, environ: Mapping[str, str] | None = None) -> Secret | None:
@@ -21,7 +20,7 @@ def current_token(config: HubConfig, environ: Mapping[str, str] | None = None) -
     if config.token is not None:
         return config.token
     environ = os.environ if environ is None else environ
-    if environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() in _TRUE:
+    if is_switched_on(environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "")):
         return None
     path = token_path(environ)
     token = _read(path)
