@@ -135,6 +135,16 @@ class Config:
     hub: HubConfig
     source: Path | None
 
+    @property
+    def database_file(self) -> Path:
+        """Jobs, instances, keys: whatever outlives the process."""
+        return self.data_dir / "llamactl.db"
+
+    @property
+    def server_lock_file(self) -> Path:
+        """Whoever works in the data directory holds it, and says there how to be reached."""
+        return self.data_dir / "server.lock"
+
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 #: Threads that streams never take, so that pages, health and management stay quick.

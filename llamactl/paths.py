@@ -25,6 +25,13 @@ def home(environ: Mapping[str, str]) -> Path:
     return Path(value) if value else Path.home()
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there, where it would be made."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def default_data_dir(environ: Mapping[str, str]) -> Path:
     """Where the database, the management key and the logs are kept."""
     if SYSTEM.startswith("linux"):

@@ -45,7 +45,7 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.started_at = 0.0
-        self.database = Database(config.data_dir / "llamactl.db")
+        self.database = Database(config.database_file)
         self.hub = HubClient(
             config.hub.endpoint, lambda: current_token(config.hub), config.hub.offline
         )

@@ -27,6 +27,7 @@ from llamactl.app import create_app
 from llamactl.config import Config, load_config
 from llamactl.errors import LlamactlError
 from llamactl.locks import FileLock
+from llamactl.open_files import allow_open_files
 from llamactl.request_threads import RequestThreads
 from llamactl.runtime import STOP_LIMIT, STREAM_GRACE, Runtime
 
@@ -37,6 +38,8 @@ GRACEFUL_TIMEOUT = int(STREAM_GRACE + STOP_LIMIT + 5)
 #: Seconds for the last answers once everything has ended. Whoever still sends a request by then, or
 #: does not read its answer, is not waited for: that would be for all of gunicorn's bound.
 LAST_ANSWERS = 2.0
+#: Open files beside two for each connection, its own and that to an instance.
+FURTHER_FILES = 1024
 #: Seconds for everything to end when the gunicorn master was killed.
 HURRY_LIMIT = 1.5
 
@@ -60,9 +63,9 @@ def gunicorn_settings(config: Config) -> dict[str, Any]:
         "wsgi_app": "llamactl.server:application()",
         "bind": [_bind_address(config.server.host, config.server.port)],
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": "llamactl.request_worker.RequestWorker",
         "threads": config.server.threads,
-        "worker_connections": max(1000, 4 * config.server.threads),
+        "worker_connections": _connections(config),
         "timeout": 120,
         "graceful_timeout": GRACEFUL_TIMEOUT,
         "keepalive": 15,
@@ -83,6 +86,10 @@ def gunicorn_settings(config: Config) -> dict[str, Any]:
         "worker_exit": hooks.worker_exit,
         "on_exit": hooks.on_exit,
     }
+
+
+def _connections(config: Config) -> int:
+    return max(1000, 4 * config.server.threads)
 
 
 def _bind_address(host: str, port: int) -> str:
@@ -109,7 +116,7 @@ class _Hooks:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.lock = FileLock(config.data_dir / "server.lock")
+        self.lock = FileLock(config.server_lock_file)
         # The master holds the write end for as long as it lives; its end is the end of file that
         # wakes the worker.
         self.lifeline: tuple[int, int] | None = None
@@ -127,6 +134,7 @@ class _Hooks:
             )
         self.lock.write_note(pid=os.getpid())
         _check_addresses(server.cfg)
+        allow_open_files(2 * _connections(self.config) + FURTHER_FILES)
         self.lifeline = os.pipe()
         try:
             key = ensure_management_key(self.config)
@@ -198,7 +206,7 @@ def _refuse_second_worker(settings: Any) -> None:
     worker_class = settings.settings["worker_class"].get()
     reasons = {
         "--workers": settings.workers != 1,
-        "--worker-class": str(worker_class).rsplit(".", 1)[-1] not in {"gthread", "ThreadWorker"},
+        "--worker-class": str(worker_class).rsplit(".", 1)[-1] != "RequestWorker",
         "--preload": settings.preload_app,
         "--reload": settings.reload,
         "--max-requests": settings.max_requests != 0,

@@ -56,7 +56,7 @@ def config(make_config: ConfigFactory) -> Config:
 
 @pytest.fixture
 def database(config: Config) -> Iterator[Database]:
-    opened = Database(config.data_dir / "llamactl.db")
+    opened = Database(config.database_file)
     opened.open()
     yield opened
     opened.close()

@@ -19,6 +19,7 @@ from llamactl.hub.client import HubClient
 from llamactl.hub.tokens import current_token
 from llamactl.instances.backend import Backend
 from llamactl.instances.devices import visible_gpus
+from llamactl.paths import nearest_existing
 from llamactl.secret import Secret
 
 #: Seconds before a second attempt: an answer is wanted soon.
@@ -77,7 +78,7 @@ def _server(config: Config) -> Finding:
 
 def _directory(subject: str, folder: Path) -> Finding:
     """Whether files can be made there; a missing directory is as good as the one it would be in."""
-    there = existing(folder)
+    there = nearest_existing(folder)
     if not there.is_dir():
         return Finding(subject, False, f"{there} is not a directory")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -86,7 +87,7 @@ def _directory(subject: str, folder: Path) -> Finding:
 
 
 def _free_space(config: Config) -> Finding:
-    free = shutil.disk_usage(existing(config.llama_cpp.hub_dir)).free
+    free = shutil.disk_usage(nearest_existing(config.llama_cpp.hub_dir)).free
     wanted = config.downloads.min_free_space
     text = f"{size_text(free)} beside the caches"
     if free <= wanted:
@@ -134,10 +135,3 @@ def _refusal(endpoint: str, token: Secret | None) -> str | None:
     except LlamactlError as error:
         return error.details
     return None
-
-
-def existing(folder: Path) -> Path:
-    """The directory itself, or the nearest one above it that is there."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

@@ -21,8 +21,6 @@ from llamactl.locks import FileLock
 from llamactl.models.cache import ModelCache
 from llamactl.secret import Secret
 
-LOCK_FILE = "server.lock"
-DATABASE_FILE = "llamactl.db"
 #: Seconds that running transfers get to put their bytes in order.
 STOP_SECONDS = 20.0
 
@@ -58,7 +56,7 @@ def holding_server(config: Config, key: Secret | None = None) -> Server | None:
 
     Raises ``DataDirectoryHeld`` when the holder is no server, or not one that listens yet.
     """
-    lock = FileLock(config.data_dir / LOCK_FILE)
+    lock = FileLock(config.server_lock_file)
     note = lock.holder()
     if not note:
         return None
@@ -84,7 +82,7 @@ def services(config: Config, *, transfers: bool) -> Iterator[Services]:
     Built here and not by the server's Runtime, which needs more than every system has. Only for
     the holder of the data directory.
     """
-    database = Database(config.data_dir / DATABASE_FILE)
+    database = Database(config.database_file)
     database.open()
     try:
         hub = hub_client(config)
@@ -128,7 +126,7 @@ def cache_alone(config: Config) -> Iterator[ModelCache]:
 @contextlib.contextmanager
 def data_directory(config: Config) -> Iterator[Server | None]:
     """Hold the data directory for the length of a command: None; or the server that holds it."""
-    lock = FileLock(config.data_dir / LOCK_FILE)
+    lock = FileLock(config.server_lock_file)
     if not lock.acquire():
         yield holding_server(config)
         return

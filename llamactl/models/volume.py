@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llamactl.errors import TransferError
 from llamactl.models import disk
+from llamactl.paths import nearest_existing
 
 
 class Volume:
@@ -49,7 +50,7 @@ class Volume:
 
     def free_space(self) -> int:
         """Free bytes where downloads are kept, or will be once that directory is made."""
-        return shutil.disk_usage(_existing(self._flat_root)).free
+        return shutil.disk_usage(nearest_existing(self._flat_root)).free
 
     def is_inside(self, path: str) -> bool:
         """Whether ``path`` lies in one of the caches, after all links are followed."""
@@ -68,10 +69,5 @@ def _new_file(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _existing(path: Path) -> Path:
-    """The folder itself, or the one in which it would be made."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
 def _device(path: Path) -> int:
-    return _existing(path).stat().st_dev
+    return nearest_existing(path).stat().st_dev

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llamactl import __version__
 from llamactl.config import Config
+from llamactl.instances.backend import BackendInfo
+from llamactl.paths import nearest_existing
 from llamactl.settings import SETTINGS
 from llamactl.web.config_shown import config_json
 from llamactl.web.texts import duration_text, size_text
@@ -48,12 +49,12 @@ class SystemView:
     source: str
 
 
-def system_view(config: Config, backend: Any, started_at: float, now: float) -> SystemView:
-    """The server as a whole; ``backend`` is the supervisor's ``BackendInfo``."""
+def system_view(config: Config, backend: BackendInfo, started_at: float, now: float) -> SystemView:
+    """The server as a whole, at unix seconds ``now``."""
     facts = (
         ("llamactl", __version__),
-        ("llama.cpp", LLAMA_CPP.get(backend.kind, str(backend.kind))),
-        ("llama.cpp version", str(backend.version or "unknown")),
+        ("llama.cpp", LLAMA_CPP[backend.kind]),
+        ("llama.cpp version", backend.version or "unknown"),
         ("Python", platform.python_version()),
         ("System", f"{platform.system()} {platform.machine()}"),
         ("Running for", duration_text(now - started_at) if started_at else "–"),
@@ -83,9 +84,8 @@ def _places(config: Config) -> Sequence[PlaceView]:
 
 
 def _free(path: Path) -> str:
-    existing = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
     try:
-        return size_text(shutil.disk_usage(existing).free)
+        return size_text(shutil.disk_usage(nearest_existing(path)).free)
     except OSError:
         return "–"
 

@@ -54,7 +54,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 def main(endpoint: str, folder: str, reference: str | None = None) -> int:
     config = config_for(endpoint, Path(folder))
-    database = Database(config.data_dir / "llamactl.db")
+    database = Database(config.database_file)
     database.open()
     cache = ModelCache(
         config.llama_cpp.cache_dir, config.llama_cpp.hub_dir, database, in_use=lambda paths: []

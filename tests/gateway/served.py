@@ -131,7 +131,7 @@ class StandingInstances:
 def application() -> Flask:
     """The application that gunicorn serves."""
     config = load_config(Path(os.environ["TEST_CONFIG"]))
-    database = Database(config.data_dir / "llamactl.db")
+    database = Database(config.database_file)
     database.open()
     instances = StandingInstances(json.loads(os.environ["TEST_INSTANCES"]))
     keys = Keys(config, database)
