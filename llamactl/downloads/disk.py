@@ -19,6 +19,7 @@ if sys.platform != "win32":
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 _IN_THE_WAY = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENXIO})
+_GONE = frozenset({errno.ENOENT, errno.ESTALE})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 _seek_lock = threading.Lock()
 
@@ -48,6 +49,11 @@ def named_errors(path: Path) -> Iterator[None]:
             raise CacheNotWritable(
                 f"{error.filename or path} is in the way: {error.strerror}",
                 hint="Nobody but llamactl makes files of that name; remove it.",
+            ) from error
+        if error.errno in _GONE:
+            raise CacheNotWritable(
+                f"{path.parent} is gone; somebody removed it during the download",
+                hint="Retry: the directory is made anew.",
             ) from error
         raise
 

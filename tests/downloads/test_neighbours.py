@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from llamactl.models.layout import FlatCache, HubCache
-from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site
+from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site, slow_job
 from tests.downloads.waiting import LONG
 from tests.fakes.fake_hub import FakeHub
 
@@ -70,3 +71,15 @@ def test_a_file_of_the_right_size_and_wrong_bytes_is_not_believed(site: Site) ->
     flat.parent.mkdir(parents=True, exist_ok=True)
     flat.write_bytes(bytes(len(PAYLOAD)))
     site.assert_complete(site.download())
+
+
+def test_a_cache_that_is_removed_on_the_way_is_said_to_be_gone_and_made_anew(site: Site) -> None:
+    job_id = slow_job(site)
+    # Moved first: whoever writes there meanwhile would let the removal fail.
+    shutil.rmtree(site.root.rename(site.root.with_name("removed")))
+    failed = site.until(job_id, lambda seen: seen.job.status != "downloading").job
+    assert (failed.status, failed.error_code) == ("failed", "cache_not_writable")
+    assert failed.error is not None and "is gone" in failed.error
+    site.hub.throttle(None)
+    site.queue.retry(job_id)
+    site.assert_complete(site.until(job_id, lambda seen: seen.job.status == "completed"))
