@@ -6,7 +6,8 @@ command line or, as one shell-like string, in the variable ``FAKE_LLAMA``:
 
     --fake-record FILE        append one JSON object a line, with "event" one of start, listening,
                               grandchild, request, done, abort, stop
-    --fake-load SECONDS       listens at once, answers 503 "Loading model" for so long
+    --fake-load SECONDS       listens at once, answers 503 "Loading model" for so long, and for as
+                              long as there is a file "loading" beside the record
     --fake-listen-after SECONDS   listens only then
     --fake-no-listen          never listens
     --fake-exit-after SECONDS --fake-exit-code N --fake-signal NAME    dies by itself
@@ -151,7 +152,8 @@ class FakeServer(http.server.ThreadingHTTPServer):
         self.behaviour = behaviour
         self.record = record
         self.started = time.monotonic()
-        self.hang_file = Path(behaviour.text("record") or "none").with_name("hang")
+        beside = Path(behaviour.text("record") or "none")
+        self.hang_file, self.loading_file = (beside.with_name(name) for name in ("hang", "loading"))
         self.api_key = behaviour.flag("--api-key") or os.environ.get("LLAMA_API_KEY", "")
         self.model = behaviour.flag("-a", "--alias") or behaviour.flag("-m", "--model") or "router"
         self.lock = threading.Lock()
@@ -183,7 +185,8 @@ class FakeServer(http.server.ThreadingHTTPServer):
         return told
 
     def loading(self) -> bool:
-        return time.monotonic() - self.started < self.behaviour.number("load")
+        in_time = time.monotonic() - self.started < self.behaviour.number("load")
+        return in_time or self.loading_file.exists()
 
 
 class ClientLeft(Exception):
@@ -392,16 +395,27 @@ class FakeHandler(http.server.BaseHTTPRequestHandler):
 
 
 def leave_grandchild(record: Recorder, *, own_session: bool) -> None:
-    """Fork a process that outlives this one and keeps the output pipe open."""
-    if os.fork() == 0:
+    """Fork a process that outlives this one and keeps the output pipe open.
+
+    Returns when it is there and recorded, and nothing else is left of its making.
+    """
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(reading)
         if own_session:
             os.setsid()
             if os.fork() != 0:
                 os._exit(0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         record("grandchild")
+        os.close(writing)
         time.sleep(3600)
         os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)
+    os.close(reading)
+    if own_session:
+        os.waitpid(child, 0)
 
 
 def die_later(behaviour: Behaviour) -> None:

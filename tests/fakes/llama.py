@@ -21,6 +21,8 @@ class FakeLlama:
         directory.mkdir(parents=True, exist_ok=True)
         self.record = directory / "fake-llama.jsonl"
         self.model = directory / "fake-model.gguf"
+        #: While this file is there the fake answers that it loads.
+        self.loading = directory / "loading"
         self.model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
         self.flags: list[str] = ["--fake-record", str(self.record)]
         self.also(**flags)
@@ -49,10 +51,12 @@ class FakeLlama:
         """What the fake's processes wrote so far, oldest first."""
         if not self.record.exists():
             return []
-        lines = [json.loads(line) for line in self.record.read_text().splitlines()]
+        # A line can be read while it is being written: what follows the last newline is not whole.
+        whole = self.record.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if kind in (None, line["event"])]
 
-    def wait_for(self, kind: str, count: int = 1, timeout: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for(self, kind: str, count: int = 1, timeout: float = 60.0) -> list[dict[str, Any]]:
         """The events of one kind once there are ``count`` of them."""
         deadline = time.monotonic() + timeout
         while len(found := self.events(kind)) < count:

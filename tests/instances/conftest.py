@@ -28,7 +28,7 @@ from tests.ports import instance_ports
 
 #: Short enough for a test, long enough for a busy machine.
 QUICK = Timing(poll=0.01, drain=0.2, grace=1.0, longest_backoff=0.4, health_interval=0.1)
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: Also several runs of the tests on one machine keep out of each other's way.
 FIRST_PORT = 20000 + os.getpid() % 29 * 100
 

@@ -161,7 +161,7 @@ def test_a_load_that_makes_no_progress_is_given_up(make_stage: StageFactory) -> 
 
 def test_a_long_load_is_waited_for_as_long_as_it_says_something(make_stage: StageFactory) -> None:
     # The fake writes a line for every question, as a loading llama-server writes its progress.
-    stage = make_stage(load_patience=1.0, load=2.0)
+    stage = make_stage(load_patience=3.0, load=4.0)
     assert stage.run().restarts == 0
 
 
@@ -208,11 +208,11 @@ def test_health_is_looked_at_and_never_a_reason_to_kill(make_stage: StageFactory
     assert stage.get().pid == pid
 
 
-def test_hundreds_of_lives_leave_nothing_behind(stage: Stage) -> None:
+def test_many_lives_leave_nothing_behind(stage: Stage) -> None:
     """Descriptors and threads are compared by the fixture; ports and records here."""
-    stage.create(**stage.fake("--fake-exit-after 0"), restart_delay=0, max_restarts=40)
+    stage.create(**stage.fake("--fake-exit-after 0"), restart_delay=0, max_restarts=14)
     stage.supervisor.start_instance("one")
     stage.until("failed")
-    assert len(stage.llama.events("start")) == 41
+    assert len(stage.llama.events("start")) == 15
     assert stage.database.read("SELECT * FROM runs") == []
     assert stage.supervisor._shared.ports._reserved == set()

@@ -48,7 +48,7 @@ def server_in(stage: Stage) -> int:
 def test_a_server_in_a_wrapper_script_runs_and_is_stopped_with_it(wrapped: Stage) -> None:
     running = wrapped.supervisor.start_instance("one", wait=PATIENCE)
     assert running.pid != server_in(wrapped)
-    assert b"wrapped" in wrapped.supervisor.logs("one")
+    eventually(lambda: b"wrapped" in wrapped.supervisor.logs("one"))
     wrapped.supervisor.stop_instance("one", wait=PATIENCE)
     assert not wrapped.processes()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -38,25 +39,25 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def test_a_server_that_knows_our_key_is_ready(serve: Serve) -> None:
-    assert Probe("127.0.0.1", serve(), KEY).readiness(5) == "ready"
+    assert Probe("127.0.0.1", serve(), KEY).readiness(30) == "ready"
 
 
 def test_a_loading_server_is_loading(serve: Serve) -> None:
-    assert Probe("127.0.0.1", serve(load=60), KEY).readiness(5) == "loading"
+    assert Probe("127.0.0.1", serve(load=60), KEY).readiness(30) == "loading"
 
 
 def test_a_server_with_another_key_is_foreign(serve: Serve) -> None:
-    assert Probe("127.0.0.1", serve(key="k2"), KEY).readiness(5) == "foreign"
+    assert Probe("127.0.0.1", serve(key="k2"), KEY).readiness(30) == "foreign"
 
 
 def test_a_server_that_lets_everybody_in_is_foreign(serve: Serve) -> None:
-    assert Probe("127.0.0.1", serve(key=""), KEY).readiness(5) == "foreign"
+    assert Probe("127.0.0.1", serve(key=""), KEY).readiness(30) == "foreign"
 
 
 def test_nobody_there_is_silent() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert Probe("127.0.0.1", unused.getsockname()[1], KEY).readiness(5) == "silent"
+        assert Probe("127.0.0.1", unused.getsockname()[1], KEY).readiness(30) == "silent"
 
 
 def test_a_server_that_never_answers_is_silent_after_the_timeout(serve: Serve) -> None:
@@ -71,7 +72,7 @@ def test_what_is_no_http_is_silent(answer: bytes) -> None:
 
         def speak() -> None:
             connection, _ = listener.accept()
-            with connection:
+            with connection, contextlib.suppress(ConnectionError):
                 connection.sendall(answer)
                 connection.recv(9000)
 
@@ -79,7 +80,7 @@ def test_what_is_no_http_is_silent(answer: bytes) -> None:
         speaker.start()
         probe = Probe("127.0.0.1", listener.getsockname()[1], KEY)
         assert probe.readiness(2) == "silent"
-        speaker.join(10)
+        speaker.join(60)
 
 
 def test_an_interrupt_ends_the_wait_at_once(serve: Serve) -> None:
@@ -88,8 +89,8 @@ def test_an_interrupt_ends_the_wait_at_once(serve: Serve) -> None:
     ringer = threading.Timer(0.1, lambda: os.write(writing, b"x"))
     ringer.start()
     began = time.monotonic()
-    assert probe.status("/health", timeout=60) is None
-    assert time.monotonic() - began < 30
+    assert probe.status("/health", timeout=600) is None
+    assert time.monotonic() - began < 60
     ringer.join()
     os.close(reading)
     os.close(writing)
@@ -105,7 +106,7 @@ def test_many_descriptors_do_not_hinder_it(serve: Serve) -> None:
         "from llamactl.instances.health import Probe\n"
         "from llamactl.secret import Secret\n"
         "bell = Bell(); bell.ring(); assert bell.wait(5)\n"
-        f"print(Probe('127.0.0.1', {port}, Secret('k1'), bell.fileno()).readiness(5))\n"
+        f"print(Probe('127.0.0.1', {port}, Secret('k1'), bell.fileno()).readiness(30))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "ready", done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -88,10 +90,12 @@ def test_without_on_demand_start_one_that_is_coming_up_is_waited_for(stage: Stag
 
 
 def test_waiting_is_bounded_and_the_load_goes_on(stage: Stage) -> None:
-    stage.create(**stage.fake("--fake-load 0.5"))
+    stage.llama.loading.touch()
+    stage.create()
     with pytest.raises(StartTimeout) as caught:
         stage.supervisor.lease("one", timeout=0.05)
     assert caught.value.retry_after
+    stage.llama.loading.unlink()
     stage.until("running")
     assert len(stage.llama.events("start")) == 1
 
@@ -104,7 +108,8 @@ def test_the_configured_time_bounds_the_waiting(make_stage: StageFactory) -> Non
 
 
 def test_a_request_that_leaves_ends_its_waiting_and_not_the_start(stage: Stage) -> None:
-    stage.create(**stage.fake("--fake-load 0.6"))
+    stage.llama.loading.touch()
+    stage.create()
     left = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         leaver = pool.submit(stage.supervisor.lease, "one", cancelled=left.is_set)
@@ -114,6 +119,7 @@ def test_a_request_that_leaves_ends_its_waiting_and_not_the_start(stage: Stage) 
         with pytest.raises(Interrupted):
             leaver.result(PATIENCE)
         assert not stayer.done()
+        stage.llama.loading.unlink()
         stayer.result(PATIENCE).release()
     assert len(stage.llama.events("start")) == 1
 
@@ -160,11 +166,8 @@ def test_a_request_during_a_restart_waits_for_it(stage: Stage) -> None:
     with stage.supervisor.lease("one") as lease:
         pid = lease.snapshot.pid
     assert pid is not None
-    import os
-    import signal
-
     os.kill(pid, signal.SIGKILL)
-    stage.until("restarting")
+    eventually(lambda: stage.get().pid != pid, "its end")
     with stage.supervisor.lease("one") as lease:
         assert ask(lease) == 200
 

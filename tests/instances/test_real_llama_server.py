@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real(make_stage: StageFactory) -> Iterator[Stage]:
     program = require("llama-server")
     settings = {"backends.llama-cpp.command": program, "backends.llama-cpp.args": []}
-    yield make_stage(settings)
+    yield make_stage(settings, grace=PATIENCE)
 
 
 def ask(stage: Stage, method: str, path: str, body: Any = None, name: str = "one") -> Any:
@@ -166,8 +166,8 @@ def test_a_load_that_fetches_is_cut_neither_by_the_waiting_limit_nor_for_its_sil
 ) -> None:
     with FakeHub() as hub:
         # For seconds nothing is written to the log; the file grows in the cache.
-        hub.throttle(model.stat().st_size // 4)
-        stage = hub_stage(make_stage, hub, model, load_patience=1.0)
+        hub.throttle(model.stat().st_size // 6)
+        stage = hub_stage(make_stage, hub, model, load_patience=3.0)
         with pytest.raises(StartTimeout, match="is not ready") as caught:
             stage.supervisor.lease("one", timeout=0.5)
         assert "It goes on loading" in caught.value.details
@@ -179,7 +179,7 @@ def test_a_load_that_fetches_is_cut_neither_by_the_waiting_limit_nor_for_its_sil
 def test_a_load_that_fetches_nothing_any_more_ends(make_stage: StageFactory, model: Path) -> None:
     with FakeHub() as hub:
         stall = hub.fault("cdn", "", kind="stall", after=1000, times=None)
-        stage = hub_stage(make_stage, hub, model, load_patience=1.0)
+        stage = hub_stage(make_stage, hub, model, load_patience=3.0)
         with pytest.raises(StartFailed, match="no progress"):
             stage.supervisor.start_instance("one", wait=PATIENCE)
         assert stall.hits and not stage.processes()

@@ -13,7 +13,7 @@ from llamactl.database import Database
 from llamactl.instances import processes
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.store import InstanceStore, Run
-from tests.instances.conftest import eventually
+from tests.instances.conftest import PATIENCE, eventually
 
 Sleepers = list[subprocess.Popen[bytes]]
 #: The reaper looks at all processes of this user, those of tests in other processes among them.
@@ -62,7 +62,7 @@ def test_a_process_with_our_mark_is_ended(store: InstanceStore, sleepers: Sleepe
     prefix = mark_prefix(OURS)
     ours = sleeper(sleepers, prefix + "r1")
     assert reap_leftovers(store, prefix) == [ours.pid]
-    assert ours.wait(10) == -9
+    assert ours.wait(PATIENCE) == -9
 
 
 def test_another_data_directorys_process_is_left_alone(
@@ -80,7 +80,7 @@ def test_a_recorded_process_that_lost_its_mark_is_ended(
     ours = sleeper(sleepers, None)
     store.begin(run_of(ours))
     assert reap_leftovers(store, mark_prefix(OURS)) == [ours.pid]
-    assert ours.wait(10) == -9
+    assert ours.wait(PATIENCE) == -9
     assert store.runs() == []
 
 
@@ -101,18 +101,19 @@ def test_a_number_that_now_belongs_to_another_is_left_alone(
 
 def test_whoever_asks_is_left_alone_with_its_ancestors(tmp_path: Path) -> None:
     """A server that is started from within an instance does not end itself."""
+    mark = f"self-{os.getpid()}:"
     script = (
         "import sys; from pathlib import Path\n"
         "from llamactl.database import Database\n"
         "from llamactl.instances.reaper import reap_leftovers\n"
         "from llamactl.instances.store import InstanceStore\n"
         "database = Database(Path(sys.argv[1])); database.open()\n"
-        "print(reap_leftovers(InstanceStore(database), 'self:'))\n"
+        f"print(reap_leftovers(InstanceStore(database), '{mark}'))\n"
     )
     command = f'{sys.executable} -c "$SCRIPT" {tmp_path / "x.db"}; echo survived'
     done = subprocess.run(
         ["sh", "-c", command],
-        env={**os.environ, "LLAMACTL_RUN": "self:1", "SCRIPT": script},
+        env={**os.environ, "LLAMACTL_RUN": f"{mark}1", "SCRIPT": script},
         capture_output=True,
         text=True,
         timeout=60,

@@ -214,12 +214,12 @@ def test_a_storm_does_nothing_illegal_and_leaves_nothing(
     for thread in threads:
         thread.start()
     time.sleep(SECONDS)
+    eventually(lambda: sum(storm.done for storm in storms) > 10 * SECONDS, "a storm")
     ended.set()
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive(), "a deadlock"
     assert [storm.unexpected for storm in storms] == [[]] * 4
-    assert sum(storm.done for storm in storms) > 10 * SECONDS
     for name in NAMES:
         stage.supervisor.stop_instance(name)
     at_rest = {"stopped", "failed"}

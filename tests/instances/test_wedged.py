@@ -129,11 +129,12 @@ def test_an_instance_that_wedges_again_and_again_fails_with_the_reason(
 ) -> None:
     stage = make_stage({**RESTARTS, "instances.wedged_after": 0.3})
     stage.run(restart_delay=0, max_restarts=1, **stage.fake(HANGS))
-    for status in ("running", "failed"):
-        with serving(stage, {}):
-            eventually(lambda: stage.get().status != "running", "its end")
-        stage.until(status)
-    assert "got no token further" in (stage.until("failed").error or "")
+    with serving(stage, {}):
+        eventually(lambda: stage.get().restarts, "the first end")
+    stage.until("running")
+    with serving(stage, {}):
+        failed = stage.until("failed")
+    assert "got no token further" in (failed.error or "")
 
 
 @pytest.mark.parametrize(
