@@ -23,7 +23,7 @@ from tests.fakes.llama import FakeLlama
 
 ROOT = Path(__file__).parent.parent.parent
 #: Seconds that only something that hangs takes.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def eventually(check: Callable[[], Any]) -> Any:
@@ -54,6 +54,10 @@ class Instance:
         with contextlib.closing(connection):
             connection.request("GET", "/fake/state")
             return json.loads(connection.getresponse().read())
+
+    def at_rest(self) -> Any:
+        """What it counts once it serves nobody; an end reaches it after it was told to a client."""
+        return eventually(lambda: state if (state := self.state())["active"] == 0 else None)
 
     def kill(self) -> None:
         self.process.kill()

@@ -14,7 +14,7 @@ from llamactl.gateway.client import ROOM, Client
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange
 
 #: Seconds that only something that hangs takes.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -80,50 +80,48 @@ def test_a_stream_arrives_byte_by_byte_as_the_instance_sent_it(
 def test_a_client_that_leaves_in_the_middle_stops_the_generation(
     served: Served, instance: Instance
 ) -> None:
-    before = instance.state()["aborts"]
-    stream = served.stream(chat(fake={"tokens": 1000, "gap": 0.05}))
+    before = instance.at_rest()["aborts"]
+    stream = served.stream(chat(fake={"tokens": 100_000, "gap": 0.05}))
     stream.read_until(b"word1")
     stream.close()
-    left = time.monotonic()
-    eventually(lambda: instance.state()["aborts"] == before + 1)
-    assert time.monotonic() - left < 5
+    assert instance.at_rest()["aborts"] == before + 1
     served.settled()
 
 
 def test_a_client_that_leaves_before_the_first_token_stops_the_generation(
     served: Served, instance: Instance
 ) -> None:
-    before = instance.state()
+    before = instance.at_rest()["aborts"]
     stream = served.stream(chat(fake={"prefill": 600}))
     eventually(lambda: instance.state()["active"] == 1)
     stream.close()
-    eventually(lambda: instance.state()["aborts"] == before["aborts"] + 1)
-    assert instance.state()["active"] == 0
+    assert instance.at_rest()["aborts"] == before + 1
     served.settled()
 
 
 def test_a_client_that_leaves_during_a_call_without_stream_stops_the_generation(
     served: Served, instance: Instance
 ) -> None:
-    before = instance.state()["aborts"]
+    before = instance.at_rest()["aborts"]
     stream = served.stream(chat(stream=False, fake={"tokens": 100, "gap": 10}))
     eventually(lambda: instance.state()["active"] == 1)
     stream.close()
-    eventually(lambda: instance.state()["aborts"] == before + 1)
+    assert instance.at_rest()["aborts"] == before + 1
     served.settled()
 
 
 def test_a_client_that_leaves_behind_a_second_request_is_noticed(
     served: Served, instance: Instance
 ) -> None:
-    before = instance.state()["aborts"]
+    before = instance.at_rest()["aborts"]
     stream = served.stream(chat(fake={"prefill": 600}))
     eventually(lambda: instance.state()["active"] == 1)
     stream.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    # Time for the gateway to take that for an end; a busy machine only makes this easier.
     time.sleep(0.3)
     assert instance.state()["active"] == 1
     stream.close()
-    eventually(lambda: instance.state()["aborts"] == before + 1)
+    assert instance.at_rest()["aborts"] == before + 1
     served.settled()
 
 
@@ -199,10 +197,10 @@ def test_an_instance_that_is_gone_before_its_headers_is_an_error_in_openai_form(
 
 
 def test_an_instance_that_says_nothing_is_given_up(serve: Serve) -> None:
-    served = serve(gateway__read_timeout=1)
+    served = serve(gateway__read_timeout=3)
     status, _, body = served.call("POST", "/v1/chat/completions", chat(fake={"prefill": 600}))
     assert status == 502
-    assert "1 seconds" in json.loads(body)["error"]["message"]
+    assert "3 seconds" in json.loads(body)["error"]["message"]
     stream = served.stream(chat(fake={"tokens": 3, "gap": 600}))
     received = stream.read_all()
     stream.close()
@@ -253,13 +251,14 @@ def test_a_deleted_key_ends_its_streams_and_no_others(served: Served) -> None:
 
 def test_a_deleted_key_ends_its_prefill_too(served: Served, instance: Instance) -> None:
     key_id, key = served.make_key()
+    instance.at_rest()
     stream = served.stream(chat(fake={"prefill": 600}), key=key)
     eventually(lambda: instance.state()["active"] == 1)
     served.call("DELETE", f"/test/keys/{key_id}")
     received = stream.read_until(b"}}")
     stream.close()
     assert received.startswith(b"HTTP/1.1 401")
-    eventually(lambda: instance.state()["active"] == 0)
+    instance.at_rest()
     served.settled()
 
 
