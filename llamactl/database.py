@@ -97,6 +97,9 @@ MIGRATIONS: tuple[str, ...] = (
         bandwidth_limit INTEGER
     ) STRICT;
     """,
+    """
+    ALTER TABLE instances ADD COLUMN last_used_at REAL;
+    """,
 )
 
 

@@ -6,8 +6,9 @@ being stopped for another has already given its place to that one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 #: Where a newcomer's memory lies: all of it on the devices; there and in the machine's memory;
@@ -24,24 +25,43 @@ Mode: TypeAlias = Literal["off", "warn", "enforce"]
 
 @dataclass(frozen=True)
 class Amount:
-    """Bytes on llama.cpp's devices, and in the machine's own memory."""
+    """Bytes on each of llama.cpp's devices, by its name, and in the machine's own memory."""
 
-    devices: int = 0
+    devices: Mapping[str, int] = field(default_factory=dict)
     ram: int = 0
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.devices + other.devices, self.ram + other.ram)
+        return self._with(other, operator.add)
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.devices - other.devices, self.ram - other.ram)
+        return self._with(other, operator.sub)
 
     def least(self, other: Amount) -> Amount:
         """The smaller of each."""
-        return Amount(min(self.devices, other.devices), min(self.ram, other.ram))
+        return self._with(other, min)
+
+    def covers(self, other: Amount) -> bool:
+        """Whether there is as much of each as ``other`` has, none of which is less than nothing."""
+        on_devices = all(size <= max(0, self.on(name)) for name, size in other.devices.items())
+        return on_devices and other.ram <= max(0, self.ram)
+
+    def on(self, device: str) -> int:
+        """The bytes on that device."""
+        return self.devices.get(device, 0)
+
+    @property
+    def on_devices(self) -> int:
+        """The bytes on all devices together; one with less than nothing counts as empty."""
+        return sum(max(0, size) for size in self.devices.values())
 
     @property
     def total(self) -> int:
-        return self.devices + self.ram
+        return sum(self.devices.values()) + self.ram
+
+    def _with(self, other: Amount, join: Callable[[int, int], int]) -> Amount:
+        names = [*self.devices, *(name for name in other.devices if name not in self.devices)]
+        devices = {name: join(self.on(name), other.on(name)) for name in names}
+        return Amount(devices, join(self.ram, other.ram))
 
 
 @dataclass(frozen=True)
@@ -50,19 +70,31 @@ class Demand:
 
     ``pageable`` of them are weights that the system can drop and read again, as long as they lie in
     the machine's memory. ``on_devices`` must lie on the devices; None leaves that to llama.cpp,
-    which puts there what there is room for.
+    which puts there what there is room for. It uses no devices but those that are ``among``; None
+    is all of them.
     """
 
     total: int
     pageable: int = 0
     on_devices: int | None = None
+    among: tuple[str, ...] | None = None
+
+    def reachable(self, free: Amount) -> Amount:
+        """What of that it can use."""
+        if self.among is None:
+            return free
+        return Amount({name: free.on(name) for name in self.among}, free.ram)
 
     def spread(self, free: Amount) -> Amount:
-        """Where it would lie with so much free, whether there is enough or not."""
-        devices = self.on_devices
-        if devices is None:
-            devices = max(0, min(self.total, free.devices))
-        return Amount(devices, self.total - devices)
+        """Where it would lie with so much free, whether there is enough or not.
+
+        llama.cpp gives each device its part by what is free there.
+        """
+        rooms = {name: max(0, size) for name, size in self.reachable(free).devices.items()}
+        wanted = self.on_devices
+        if wanted is None:
+            wanted = min(self.total, sum(rooms.values()))
+        return Amount(_shares(wanted, rooms), self.total - wanted)
 
     def at(self, site: Site, free: Amount) -> Amount | None:
         """What it takes at that site; None if so much is not free there."""
@@ -71,8 +103,23 @@ class Demand:
             return None
         if site == "paged":
             spread = Amount(spread.devices, spread.ram - min(self.pageable, spread.ram))
-        fits = spread.devices <= max(0, free.devices) and spread.ram <= max(0, free.ram)
-        return spread if fits else None
+        return spread if free.covers(spread) else None
+
+
+def _shares(wanted: int, rooms: Mapping[str, int]) -> dict[str, int]:
+    """``wanted`` bytes on devices with so much room, in its proportion; the first has what is more
+    than all have."""
+    room = sum(rooms.values())
+    if wanted > room:
+        first = next(iter(rooms), "")
+        return {**rooms, first: rooms.get(first, 0) + wanted - room}
+    shares = {name: wanted * size // max(1, room) for name, size in rooms.items()}
+    left = wanted - sum(shares.values())
+    for name, size in rooms.items():
+        more = min(left, size - shares[name])
+        shares[name] += more
+        left -= more
+    return {name: share for name, share in shares.items() if share}
 
 
 def site_of(demand: Demand, free: Amount) -> Site | None:

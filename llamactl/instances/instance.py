@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamactl.errors import StartFailed, StartTimeout
+from llamactl.errors import LlamactlError, StartFailed, StartTimeout
 from llamactl.instances.admission import Amount, Demand
 from llamactl.instances.diagnosis import Diagnosis
 from llamactl.instances.figures import Meter, Source
@@ -54,8 +54,13 @@ class Instance:
         #: Parts of answers that were passed on, and leases whose answers others pass on.
         self.passed_on = 0
         self.unseen = 0
+        #: Monotonic; unix seconds. ``ready_at`` (monotonic): since then it runs.
         self.last_used = 0.0
         self.last_used_at: float | None = None
+        self.ready_at = 0.0
+        #: It ran when the server went down, and was not started since; it was started for that.
+        self.wanted_back = False
+        self.restored = False
         #: While it stops: it is to start again afterwards.
         self.again = False
         #: It was stopped for another reason than the end of the server.
@@ -102,8 +107,11 @@ class Instance:
         self.shared.changes += 1
         self.changed.notify_all()
 
-    def begin(self, victims: Iterable[Instance] = (), *, restarts: int = 0) -> None:
+    def begin(
+        self, victims: Iterable[Instance] = (), *, restarts: int = 0, restored: bool = False
+    ) -> None:
         """Go to ``starting``; after all ``victims`` have stopped, if there are any."""
+        self.restored, self.wanted_back = restored, False
         self.apply("start", exit_code=None, error=None, hint="", log_lines=(), restarts=restarts)
         self.health = "loading"
         self.again = self.stays_down = False
@@ -170,7 +178,9 @@ class Instance:
     def became_ready(self) -> None:
         """Go to ``running``: its own process answers."""
         self.health = "ok"
-        self.last_used = time.monotonic()
+        self.ready_at = time.monotonic()
+        if not self.restored:
+            self.last_used = self.ready_at
         self.shared.room.loaded(self.name, self.life.pid)
         self.apply("healthy")
         self.shared.admit()
@@ -183,7 +193,8 @@ class Instance:
         minutes = self.options.idle_timeout
         if not minutes:
             return float("inf")
-        return (now if self.in_flight or self.waiters else self.last_used) + minutes * 60
+        unused_since = max(self.last_used, self.ready_at)
+        return (now if self.in_flight or self.waiters else unused_since) + minutes * 60
 
     def crashed(
         self, exit_code: int | None, why: Diagnosis, lines: tuple[str, ...], *, was_stable: bool
@@ -218,6 +229,18 @@ class Instance:
         self.retry_at = time.monotonic() + pause
         self.apply("give_up", pid=None, port=None, error=error.message, hint=error.hint)
         self.came_to_rest()
+
+    def stays_down_for(self, error: LlamactlError) -> None:
+        """Tell whoever looks why it was not started again with the server."""
+        message = f"It was not started again with the server: {error.message}"
+        self.life = replace(self.life, error=message, hint=error.hint)
+        self.shared.changes += 1
+
+    def need_not_come_back(self) -> None:
+        """A person stopped it before it was started again with the server."""
+        self.wanted_back = False
+        self.life = replace(self.life, error=None, hint="")
+        self.shared.changes += 1
 
     def failure(self) -> StartFailed:
         """Why it failed, for whoever asked for it."""

@@ -13,7 +13,7 @@ from llamactl.instances.admission import Demand
 from llamactl.instances.modelfiles import ModelFiles, ResolveModel, expand, find_files, shards_of
 from llamactl.instances.options import Options, is_reference
 from llamactl.models.dimensions import Dimensions
-from llamactl.models.fit import CACHE_TYPES, Load, Machine, Need, estimate
+from llamactl.models.fit import CACHE_TYPES, Device, Load, Machine, Need, estimate
 from llamactl.models.gguf import read_header
 from llamactl.models.remembered import Memory
 
@@ -62,17 +62,49 @@ def demand_of(need: Need, options: Options, machine: Machine) -> Demand:
     """The same as admission weighs it: where it must lie on this machine, what need not stay."""
     pageable = need.weights if _maps(options) else 0
     layers = options.option("gpu_layers")
-    everywhere = not machine.devices or any(device.shared for device in machine.devices)
-    if everywhere or (isinstance(layers, str) and layers != "all"):
+    if not machine.devices or machine.shares_memory:
         return Demand(need.total, pageable)
-    if options.option("device") == ("none",) or layers == 0:
+    used = devices_used(options, machine)
+    if not used or layers == 0:
         return Demand(need.total, pageable, on_devices=0)
+    among = None if used == machine.devices else tuple(device.name for device in used)
+    if isinstance(layers, str) and layers != "all":
+        return Demand(need.total, pageable, among=among)
     # Of some layers nobody knows the size; with the experts elsewhere, nor of all.
     elsewhere = ("cpu_moe", "n_cpu_moe", "override_tensor", "tensor_split", "kv_offload")
     whole = layers == "all" or (isinstance(layers, int) and layers >= MANY_LAYERS)
     if whole and not any(options.option(key) is not None for key in elsewhere):
-        return Demand(need.total, pageable, on_devices=need.total)
-    return Demand(need.total, pageable)
+        return Demand(need.total, pageable, on_devices=need.total, among=among)
+    return Demand(need.total, pageable, among=among)
+
+
+def devices_used(options: Options, machine: Machine) -> tuple[Device, ...]:
+    """The devices of a machine that llama.cpp uses with these options, in its order.
+
+    Those that nobody knows here, such as another machine's, are left out; where only such are
+    named, all count.
+    """
+    named = options.option("device")
+    used = machine.devices
+    if isinstance(named, tuple) and named:
+        if named == ("none",):
+            return ()
+        by_name = {device.name.casefold(): device for device in machine.devices}
+        known = [by_name[name.casefold()] for name in named if name.casefold() in by_name]
+        used = tuple(known) or machine.devices
+    if options.option("split_mode") == "none":
+        chosen = options.option("main_gpu")
+        number = chosen if isinstance(chosen, int) else 0
+        # llama.cpp takes none where the number is less than nothing, and refuses one too large.
+        used = () if number < 0 else used[number : number + 1] or used
+    return used
+
+
+def machine_for(options: Options, machine: Machine) -> Machine:
+    """The machine as far as these options let llama.cpp use it."""
+    if machine.shares_memory:
+        return machine
+    return replace(machine, devices=devices_used(options, machine))
 
 
 def load_of(options: Options) -> Load:

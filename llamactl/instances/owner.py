@@ -43,6 +43,7 @@ class Owner:
         self._shared = instance.shared
         self._timing = instance.shared.timing
         self._taken_ports: list[int] = []
+        self._noted_use = instance.last_used_at
 
     def work(self) -> None:
         """The thread's whole life."""
@@ -93,7 +94,7 @@ class Owner:
             room.look(within=0)
             with self._shared.lock:
                 seen = room.seen
-                if seen is None or seen.least(awaited) == awaited:
+                if seen is None or seen.covers(awaited):
                     break
             if time.monotonic() > deadline:
                 logger.warning("%s starts: not all memory that was expected is free", instance.name)
@@ -113,6 +114,7 @@ class Owner:
             reason = self._end(run, reason)
         finally:
             run.forget()
+            self._note_use()
         with self._shared.lock:
             stopping = self._instance.status == "stopping"
         if stopping:
@@ -151,6 +153,7 @@ class Owner:
             if now >= look_at:
                 if (why := checkup.look()) is not None:
                     return why
+                self._note_use()
                 look_at = time.monotonic() + self._timing.health_interval
             with self._shared.lock:
                 idle_at = self._instance.idle_at(now)
@@ -257,6 +260,17 @@ class Owner:
             if self._instance.status in ("starting", "restarting"):
                 self._instance.give_up(StartFailed(error.message, hint=error.hint))
         self._unwanted()
+
+    def _note_use(self) -> None:
+        """Keep when it was used last: the next life of the server begins with that one."""
+        used_at = self._instance.last_used_at
+        if used_at is None or used_at == self._noted_use:
+            return
+        self._noted_use = used_at
+        try:
+            self._shared.store.used(self._instance.name, used_at)
+        except sqlite3.Error as error:
+            logger.warning("%s: %s", self._instance.name, error)
 
     def _unwanted(self) -> None:
         try:

@@ -18,6 +18,7 @@ from llamactl.errors import (
 from llamactl.instances.admission import (
     Amount,
     Decision,
+    Demand,
     Limits,
     MemoryAsked,
     Place,
@@ -38,14 +39,11 @@ from llamactl.instances.shared import Shared
 
 logger = logging.getLogger(__name__)
 
-#: Why somebody queues: a request waits for it, a person asked, it ran before the server went down.
-Reason: TypeAlias = Literal["request", "person", "restore"]
+#: Why somebody queues: a request waits for it, or a person asked.
+Reason: TypeAlias = Literal["request", "person"]
 
 #: Seconds for which what the devices said will do where nothing of llamactl's runs on them.
 _WHILE = 3600.0
-
-#: How many are loaded at once after the server came up.
-RESTORED_AT_ONCE = 2
 
 
 class Places:
@@ -55,7 +53,6 @@ class Places:
         self._shared = shared
         self._instances = instances
         self._queue: dict[Instance, Reason] = {}
-        self._restoring: list[Instance] = []
         self._admitting = False
         self._asked_again = False
         config = shared.config.instances
@@ -115,7 +112,9 @@ class Places:
             held = {each.name: room.held_by(each.name).total for each in self._instances}
             refusal = "" if decision.admitted else self.refusal(instance, decision).details
         told = replace(decision, evict=stopped)
-        return make_plan(need, free, told, held, refusal, on_gpu=room.has_devices)
+        if free is not None and demand is not None:
+            free = demand.reachable(free)
+        return make_plan(need, free, told, held, refusal, gpu=self._gpu(demand))
 
     def start_now(self, instance: Instance) -> None:
         """A person starts it: now, or ``MaxInstancesReached``."""
@@ -134,6 +133,20 @@ class Places:
                 raise self.refusal(instance, decision)
             self._begin(instance, decision)
 
+    def restore(self, instance: Instance) -> MaxInstancesReached | InsufficientMemory | None:
+        """Start one that ran when the server went down; the reason, where it stays down.
+
+        It costs nobody else their place. Where an estimate alone is against it, it starts only if
+        it is the only one.
+        """
+        limits = replace(self._limits, evict=False)
+        decision = self.decision(instance, limits=limits)
+        alone = not any(each.has_place for each in self._instances)
+        if decision.admitted and (alone or not decision.short):
+            self._begin(instance, decision, restored=True)
+            return None
+        return self.refusal(instance, decision, limits)
+
     def queue(self, instance: Instance, reason: Reason) -> None:
         """Have it started as soon as there is a place, after those who came before."""
         self._queue.setdefault(instance, reason)
@@ -151,45 +164,51 @@ class Places:
     def clear(self) -> None:
         self._queue.clear()
 
-    def decision(self, instance: Instance, *, patient: bool = False) -> Decision:
+    def decision(
+        self, instance: Instance, *, patient: bool = False, limits: Limits | None = None
+    ) -> Decision:
         """What a start of it now would mean, by what was seen last; nothing is done.
 
-        ``patient``: for a request, which can wait for others to become idle.
+        ``patient``: for a request, which can wait for others to become idle. ``limits`` are others
+        than those of the configuration.
         """
         room, memory = self._shared.room, None
         taken = [self._place(each) for each in self._instances if each.has_place]
         if instance.demand is not None and (free := room.free()) is not None:
             memory = MemoryAsked(instance.demand, free, patient)
-        return decide(instance.options.group, taken, self._limits, memory)
+        return decide(instance.options.group, taken, limits or self._limits, memory)
 
     @property
     def evicts(self) -> bool:
         return self._limits.evict
 
     def refusal(
-        self, instance: Instance, decision: Decision
+        self, instance: Instance, decision: Decision, limits: Limits | None = None
     ) -> MaxInstancesReached | InsufficientMemory:
         """The error that says which limit is reached, or what memory is missing."""
+        limits = limits or self._limits
         if decision.short or decision.obstacles == ("memory",):
-            return self._no_memory(instance, decision)
-        if decision.full is not None:
-            limit = self._limits.groups[decision.full]
-            what = f"{_count(limit, f' of the group {decision.full}')} already"
+            return self._no_memory(instance, decision, limits)
+        group = instance.options.group
+        if "group" in decision.obstacles and group is not None:
+            what = f"{_count(self._limits.groups[group], f' of the group {group}')} already"
             setting = "instances.group_limits"
         else:
             what = f"{_count(self._limits.running)} already"
             setting = "instances.max_running_instances"
-        idle = ", and none of them is idle" if self._limits.evict else ""
+        idle = ", and none of them is idle" if limits.evict else ""
         return MaxInstancesReached(f"{what}{idle}", hint=f"Stop one, or raise {setting}.")
 
-    def _no_memory(self, instance: Instance, decision: Decision) -> InsufficientMemory:
+    def _no_memory(
+        self, instance: Instance, decision: Decision, limits: Limits | None = None
+    ) -> InsufficientMemory:
         free, demand = self._shared.room.free(), instance.demand
         assert free is not None and demand is not None
-        figures = figures_text(demand.total, free, on_gpu=self._shared.room.has_devices)
+        figures = figures_text(demand.total, demand.reachable(free), self._gpu(demand))
         what = f"{figures}, which is not enough"
         if decision.hopeless:
             hint = "It is too large for this machine: choose a smaller context or quantisation"
-        elif self._limits.evict:
+        elif (limits or self._limits).evict:
             what += ", and those that run are not idle"
             hint = "Stop one of them"
         else:
@@ -197,6 +216,12 @@ class Places:
         return InsufficientMemory(
             what, hint=f"{hint}; instances.memory_admission says what such an estimate decides."
         )
+
+    def _gpu(self, demand: Demand | None) -> str:
+        """What the devices are called that such a one can use, if there are any."""
+        if not self._shared.room.has_devices:
+            return ""
+        return " and ".join(demand.among) if demand is not None and demand.among else "the GPU"
 
     def admit(self) -> None:
         """Start those for whom there is a place now.
@@ -223,17 +248,9 @@ class Places:
                 continue
             if instance.status == "stopping" or instance.options.group in full_groups:
                 continue
-            if reason == "restore" and self._busy_restoring():
-                continue
             decision = self.decision(instance, patient=reason == "request")
-            if reason == "restore" and (not decision.admitted or decision.evict):
-                why = self.refusal(instance, decision).message
-                logger.warning("%s stays down: %s", instance.name, why)
-                self.drop(instance)
-            elif decision.admitted:
+            if decision.admitted:
                 self._begin(instance, decision)
-                if reason == "restore":
-                    self._restoring.append(instance)
             elif decision.full is None:
                 break
             else:
@@ -244,11 +261,7 @@ class Places:
             return False
         return reason != "request" or instance.waiters > 0
 
-    def _busy_restoring(self) -> bool:
-        self._restoring = [each for each in self._restoring if each.status == "starting"]
-        return len(self._restoring) >= RESTORED_AT_ONCE
-
-    def _begin(self, instance: Instance, decision: Decision) -> None:
+    def _begin(self, instance: Instance, decision: Decision, *, restored: bool = False) -> None:
         self.drop(instance)
         if decision.short:
             why = self._no_memory(instance, decision).message
@@ -266,7 +279,7 @@ class Places:
         # Of what is not enough anyway no more can come back than the others give.
         if "memory" in decision.obstacles and back.total and before is not None:
             instance.awaited = decision.takes.least(before + back)
-        instance.begin(victims)
+        instance.begin(victims, restored=restored)
 
     def _place(self, instance: Instance) -> Place:
         unused = instance.in_flight == 0 and instance.waiters == 0

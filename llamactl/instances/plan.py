@@ -83,16 +83,17 @@ def make_plan(
     held: dict[str, int],
     refusal: str = "",
     *,
-    on_gpu: bool = False,
+    gpu: str = "",
 ) -> StartPlan:
     """``decision`` in figures and words; ``held`` is what each of those that stop gives back.
 
-    ``refusal`` is what a start would be told where it is not admitted.
+    ``refusal`` is what a start would be told where it is not admitted; ``gpu`` is what the devices
+    are called that it can use, if there are any.
     """
     fits: bool | None = decision.admitted and decision.site in ("devices", "memory")
     if need is None or free is None:
         fits = None if decision.admitted else False
-    figures = _figures(need, free, on_gpu)
+    figures = _figures(need, free, gpu)
     said = [figures, _evictions(decision, held), _outcome(decision, refusal, fits)]
     return StartPlan(
         needs=None if need is None else need.total,
@@ -107,23 +108,23 @@ def make_plan(
     )
 
 
-def figures_text(needs: int, free: Amount, *, on_gpu: bool, whole: bool = True) -> str:
+def figures_text(needs: int, free: Amount, gpu: str = "", *, whole: bool = True) -> str:
     """What is needed and what is there, as a sentence; ``whole``: nothing more is needed."""
     where = f"{_amount(free.ram)} are free"
-    if on_gpu:
-        where = f"{_amount(free.devices)} are free on the GPU"
+    if gpu:
+        where = f"{_amount(free.on_devices)} are free on {gpu}"
         where += f" and {_amount(free.ram)} beside it" if free.ram > 0 else ""
     takes = f"about {_amount(needs)}" if whole else f"more than {_amount(needs)}"
     return f"It takes {takes}, and {where}"
 
 
-def _figures(need: Need | None, free: Amount | None, on_gpu: bool) -> str:
+def _figures(need: Need | None, free: Amount | None, gpu: str) -> str:
     if need is None:
         return "The memory that it takes is not known before it is loaded."
     if free is None:
         return f"It takes about {_amount(need.total)}; how much is free is not known."
     beyond = "" if need.whole else " How much more its header does not tell."
-    return f"{figures_text(need.total, free, on_gpu=on_gpu, whole=need.whole)}.{beyond}"
+    return f"{figures_text(need.total, free, gpu, whole=need.whole)}.{beyond}"
 
 
 def _evictions(decision: Decision, held: dict[str, int]) -> str:
@@ -174,7 +175,7 @@ def _parts(need: Need | None) -> dict[str, int | None]:
 
 
 def _total(free: Amount | None) -> int | None:
-    return None if free is None else max(0, free.devices) + max(0, free.ram)
+    return None if free is None else free.on_devices + max(0, free.ram)
 
 
 def _amount(size: int) -> str:

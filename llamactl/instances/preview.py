@@ -9,7 +9,7 @@ from llamactl.errors import LlamactlError, StartFailed
 from llamactl.instances.admission import Site, site_of
 from llamactl.instances.commandline import Launch
 from llamactl.instances.modelfiles import ModelFiles, find_files
-from llamactl.instances.needs import demand_of, need_of
+from llamactl.instances.needs import demand_of, machine_for, need_of
 from llamactl.instances.options import Options
 from llamactl.instances.run import HOST, preset_path, program_of, words_of
 from llamactl.instances.shared import Shared
@@ -41,7 +41,8 @@ def make_preview(options: Options, name: str, shared: Shared) -> Preview:
 
     Raises ``UnsupportedFlag`` for a flag that the embedded llama.cpp does not honour.
     """
-    machine = shared.room.look()
+    whole = shared.room.look()
+    machine = machine_for(options, whole)
     try:
         files = find_files(options, shared.resolve_model)
         words = _words(options, name, files, shared)
@@ -54,7 +55,7 @@ def make_preview(options: Options, name: str, shared: Shared) -> Preview:
         free = shared.room.free()
         # One that runs already gives back what it holds before it starts with other options.
         own = shared.room.held_by(name)
-    site = None if free is None else site_of(demand_of(need, options, machine), free + own)
+    site = None if free is None else site_of(demand_of(need, options, whole), free + own)
     return Preview(words, need, machine, None, site, judge(need, machine))
 
 
@@ -75,7 +76,7 @@ def first_context(options: Options, contexts: Sequence[int], shared: Shared) -> 
     own = need_with(0)
     if own is None or not own.whole:
         return None
-    machine = shared.room.look()
+    machine = machine_for(options, shared.room.look())
     largest_first = sorted({min(each, own.ctx_size) for each in contexts}, reverse=True)
     for ctx_size in largest_first:
         need = need_with(ctx_size)

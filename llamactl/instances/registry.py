@@ -116,6 +116,10 @@ class Registry:
             logger.warning("%s: %s", row.name, unusable)
         instance = Instance(self._shared, row.id, row.name, options, row.created_at)
         instance.unusable = unusable
+        instance.wanted_back = row.wanted
+        if row.last_used_at is not None:
+            instance.last_used_at = row.last_used_at
+            instance.last_used = time.monotonic() - max(0.0, time.time() - row.last_used_at)
         return instance
 
     def _check_new(self, name: str, options: Options) -> None:

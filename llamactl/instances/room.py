@@ -65,7 +65,7 @@ class Room:
             for held in loaded
             if held.pageable
         )
-        devices, ram = machine.usable()
+        devices, ram = machine.usable_devices(), machine.usable()[1]
         with self._lock:
             self.has_devices = bool(machine.devices)
             known = machine.ram is not None or machine.devices

@@ -12,13 +12,17 @@ from llamactl.database import Database
 
 @dataclass(frozen=True)
 class StoredInstance:
-    """``wanted``: it ran when the server was last seen, and should when it comes up."""
+    """``wanted``: it ran when the server was last seen, and should when it comes up.
+
+    ``last_used_at`` is a moment ago by at most one regular look at it; None where it never was.
+    """
 
     id: int
     name: str
     options: Any
     created_at: float
     wanted: bool
+    last_used_at: float | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class InstanceStore:
                 json.loads(row["options"]),
                 row["created_at"],
                 bool(row["wanted"]),
+                row["last_used_at"],
             )
             for row in rows
         ]
@@ -68,7 +73,7 @@ class InstanceStore:
             cursor.execute("DELETE FROM sqlite_sequence WHERE name = 'instances'")
             cursor.execute("INSERT INTO sqlite_sequence VALUES ('instances', ?)", (number,))
             cursor.execute(
-                "INSERT INTO instances VALUES (?, ?, ?, ?, 0)",
+                "INSERT INTO instances VALUES (?, ?, ?, ?, 0, NULL)",
                 (name, number, json.dumps(options), created_at),
             )
         return number
@@ -112,6 +117,13 @@ class InstanceStore:
         """Forget a process that was reaped."""
         with self._database.write() as cursor:
             cursor.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+
+    def used(self, name: str, last_used_at: float) -> None:
+        """When it was used last, in unix seconds."""
+        with self._database.write() as cursor:
+            cursor.execute(
+                "UPDATE instances SET last_used_at = ? WHERE name = ?", (last_used_at, name)
+            )
 
     def unwanted(self, name: str) -> None:
         """It was stopped or has failed: it stays down when the server comes up again."""

@@ -32,6 +32,7 @@ from llamactl.instances.ports import Ports
 from llamactl.instances.preview import Preview, first_context, make_preview
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.registry import Registry
+from llamactl.instances.restoring import Restoring
 from llamactl.instances.room import ReadMachine, Room
 from llamactl.instances.router import RouterModel, read_models
 from llamactl.instances.shared import Shared, Timing
@@ -84,11 +85,8 @@ class Supervisor:
         self._places = Places(self._shared, self._registry)
         self._leases = Leases(self._shared, self._places)
         self._shared.admit = self._places.admit
+        self._restoring = Restoring(self._shared, self._places)
         self._started = False
-        #: llama.cpp is asked for its devices before the first request has to wait for that.
-        self._first_look = threading.Thread(
-            target=self._shared.room.look, name="instance-memory", daemon=True
-        )
 
     def start(self) -> None:
         """End what a former life left, then bring up what ran when the server went down."""
@@ -97,15 +95,9 @@ class Supervisor:
         shared.spawner.start()
         shared.watcher.start()
         self._started = True
-        if shared.room.mode != "off":
-            self._first_look.start()
         if warning := shared.backend.warning():
             logger.warning("%s", warning)
-        wanted = self._registry.load()
-        with shared.lock:
-            for instance in wanted:
-                self._places.queue(instance, "restore")
-            self._places.admit()
+        self._restoring.start(self._registry.load())
 
     def request_stop(self, *, hurry: bool = False) -> None:
         """Begin to go down: no starts, no leases, every instance stops. Returns at once.
@@ -140,8 +132,7 @@ class Supervisor:
             instance.log.close()
         # The spawner's end is the end of every child: nothing survives it, whatever happened above.
         self._shared.spawner.stop()
-        if self._first_look.is_alive():
-            self._first_look.join(max(0.0, deadline - time.monotonic()))
+        self._restoring.join(max(0.0, deadline - time.monotonic()))
         self._shared.watcher.stop()
         self._started = False
         return done
@@ -227,6 +218,11 @@ class Supervisor:
         """Stop it, or leave it stopped. With ``wait`` (seconds) return when it is down."""
         with self._shared.lock:
             instance = self._registry.find(name)
+            if comes_back := instance.wanted_back:
+                instance.need_not_come_back()
+        if comes_back:
+            self._shared.store.unwanted(name)
+        with self._shared.lock:
             self._places.drop(instance)
             instance.stops += 1
             instance.stop()

@@ -122,9 +122,21 @@ class Machine:
 
         own = sum(of(device.memory, DEVICE_RESERVE) for device in self.devices if not device.shared)
         ram = 0 if self.ram is None else of(self.ram, RAM_RESERVE)
-        if any(device.shared for device in self.devices):
-            return own + ram, 0
-        return own, ram
+        return (own + ram, 0) if self.shares_memory else (own, ram)
+
+    def usable_devices(self) -> dict[str, int]:
+        """Bytes that a model can have now of each device, by its name.
+
+        All count as the first where one of them shares the machine's memory.
+        """
+        if self.shares_memory:
+            return {self.devices[0].name: self.usable()[0]}
+        return {device.name: max(0, device.memory.free - DEVICE_RESERVE) for device in self.devices}
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the memory of one of its devices is its own."""
+        return any(device.shared for device in self.devices)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,15 +66,15 @@ def test_a_limit_of_none_at_all_admits_nobody() -> None:
 
 
 def gpu(name: str, idle_since: float | None, size: int, group: str | None = None) -> Place:
-    return Place(name, group, idle_since, Amount(devices=size))
+    return Place(name, group, idle_since, Amount({"CUDA0": size}))
 
 
 def ram(name: str, idle_since: float | None, size: int) -> Place:
     return Place(name, None, idle_since, Amount(ram=size))
 
 
-def ask(total: int, devices: int, ram: int, *, patient: bool = False, **demand: int) -> MemoryAsked:
-    return MemoryAsked(Demand(total, **demand), Amount(devices, ram), patient)
+def ask(total: int, devices: int, ram: int, *, patient: bool = False, **demand: Any) -> MemoryAsked:
+    return MemoryAsked(Demand(total, **demand), Amount({"CUDA0": devices}, ram), patient)
 
 
 @pytest.mark.parametrize(
@@ -181,19 +182,28 @@ def test_memory_counts_for_nothing_where_it_is_off_or_unknown() -> None:
     assert decide(None, [], ENFORCE, None) == Decision(True)
 
 
+def devices(low: int) -> st.SearchStrategy[dict[str, int]]:
+    return st.dictionaries(st.sampled_from(["CUDA0", "CUDA1", "CUDA2"]), st.integers(low, 9))
+
+
 places = st.builds(
     Place,
     st.uuids().map(str),
     st.sampled_from([None, "g"]),
     st.one_of(st.none(), st.floats(0, 100)),
-    st.builds(Amount, st.integers(0, 9), st.integers(0, 9)),
+    st.builds(Amount, devices(0), st.integers(0, 9)),
 )
 
 
 @given(
     st.lists(places, max_size=6),
-    st.builds(Demand, st.integers(0, 30), st.integers(0, 30)),
-    st.builds(Amount, st.integers(-5, 9), st.integers(-5, 9)),
+    st.builds(
+        Demand,
+        st.integers(0, 30),
+        st.integers(0, 30),
+        among=st.one_of(st.none(), st.just(("CUDA0",)), st.just(("CUDA0", "CUDA2"))),
+    ),
+    st.builds(Amount, devices(-5), st.integers(-5, 9)),
     st.integers(-1, 4),
     st.booleans(),
 )
@@ -211,6 +221,45 @@ def test_whatever_is_decided_keeps_to_the_limits_and_spares_the_busy(
     assert running < 0 or len(left) < running
     assert not any(place.group == "g" for place in left)
     available = sum((place.takes for place in gone), free)
-    assert decision.takes.least(Amount(max(0, available.devices), max(0, available.ram))) == (
-        decision.takes
+    assert available.covers(decision.takes)
+    assert sum(decision.takes.devices.values()) + decision.takes.ram + demand.pageable >= (
+        demand.total
     )
+    if demand.among is not None:
+        assert set(decision.takes.devices) <= set(demand.among)
+
+
+def on(name: str, idle_since: float | None, **sizes: int) -> Place:
+    return Place(name, None, idle_since, Amount(sizes))
+
+
+def test_only_the_devices_that_one_uses_count_for_it() -> None:
+    free = Amount({"CUDA0": 2, "CUDA1": 8}, 0)
+    asked = MemoryAsked(Demand(6, on_devices=6, among=("CUDA0",)), free)
+    taken = [on("elsewhere", 1, CUDA1=2), on("here", 2, CUDA0=6)]
+    assert decide(None, taken, WARN, asked).evict == ("here",)
+    other = MemoryAsked(Demand(6, on_devices=6, among=("CUDA1",)), free)
+    assert decide(None, taken, WARN, other) == Decision(
+        True, takes=Amount({"CUDA1": 6}), site="devices"
+    )
+    missing = MemoryAsked(Demand(6, on_devices=6, among=("CUDA7",)), free)
+    assert decide(None, taken, ENFORCE, missing).hopeless
+
+
+@given(st.integers(0, 40), devices(0))
+def test_each_device_gets_its_part_by_what_is_free_there(total: int, free: dict[str, int]) -> None:
+    spread = Demand(total).spread(Amount(free, 0))
+    assert spread.total == total and spread.ram == max(0, total - sum(free.values()))
+    assert Amount(free).covers(Amount(spread.devices))
+    for name, size in spread.devices.items():
+        assert abs(size - min(total, sum(free.values())) * free[name] / sum(free.values())) <= 3
+
+
+def test_two_on_one_of_two_devices_do_not_both_fit_because_the_other_is_empty() -> None:
+    free = Amount({"CUDA0": 10, "CUDA1": 10})
+    first = Demand(6, among=("CUDA0",))
+    takes = decide(None, [], WARN, MemoryAsked(first, free)).takes
+    assert takes == Amount({"CUDA0": 6})
+    again = MemoryAsked(first, free - takes)
+    decision = decide(None, [on("first", None, CUDA0=6)], ENFORCE, again)
+    assert (decision.admitted, decision.short, decision.hopeless) == (False, True, False)

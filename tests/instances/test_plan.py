@@ -9,7 +9,7 @@ from llamactl.config import Config
 from llamactl.errors import InstanceNotFound, ModelNotFound, StartFailed
 from llamactl.instances.admission import Demand
 from llamactl.instances.modelfiles import ResolvedModel
-from llamactl.instances.needs import demand_of, load_of, need_of_options
+from llamactl.instances.needs import demand_of, load_of, machine_for, need_of_options
 from llamactl.instances.options import Options
 from llamactl.instances.plan import impossible_plan, plan_json
 from llamactl.models.fit import Device, Machine, Memory, Need
@@ -111,6 +111,48 @@ def test_the_options_decide_where_it_must_lie_and_what_must_stay(
     config: Config, flags: dict[str, Any], machine: Machine, demand: Demand
 ) -> None:
     assert demand_of(NEED, options(config, **flags), machine) == demand
+
+
+TWO_GPUS = Machine(
+    Memory(GIB, GIB),
+    tuple(Device(name, "", Memory(4 * GIB, 4 * GIB)) for name in ("CUDA0", "CUDA1")),
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "among"),
+    [
+        ({}, None),
+        ({"split_mode": "row"}, None),
+        ({"main_gpu": 1}, None),
+        ({"split_mode": "none"}, ("CUDA0",)),
+        ({"split_mode": "none", "main_gpu": 1}, ("CUDA1",)),
+        ({"split_mode": "none", "main_gpu": 0, "device": "CUDA1"}, ("CUDA1",)),
+        ({"device": "cuda1"}, ("CUDA1",)),
+        ({"device": ["CUDA1", "CUDA0"], "split_mode": "none"}, ("CUDA1",)),
+        ({"device": ["CUDA0", "CUDA1"]}, None),
+        # What nobody knows here is llama-server's to refuse, or another machine's.
+        ({"device": ["CUDA1", "RPC0"]}, ("CUDA1",)),
+        ({"device": ["RPC0"]}, None),
+        ({"split_mode": "none", "main_gpu": 7}, None),
+    ],
+)
+def test_an_instance_counts_on_the_devices_that_it_is_given(
+    config: Config, flags: dict[str, Any], among: tuple[str, ...] | None
+) -> None:
+    given = options(config, **flags)
+    assert demand_of(NEED, given, TWO_GPUS) == Demand(1000, 800, among=among)
+    everywhere = demand_of(NEED, options(config, ngl=99, **flags), TWO_GPUS)
+    assert everywhere == Demand(1000, 800, 1000, among)
+    seen = [device.name for device in machine_for(given, TWO_GPUS).devices]
+    assert seen == list(among or ("CUDA0", "CUDA1"))
+
+
+def test_without_any_device_it_lies_in_the_machines_memory(config: Config) -> None:
+    for flags in ({"device": "none", "ngl": "auto"}, {"split_mode": "none", "main_gpu": -1}):
+        given = options(config, **flags)
+        assert demand_of(NEED, given, TWO_GPUS) == Demand(1000, 800, 0)
+        assert machine_for(given, TWO_GPUS).devices == ()
 
 
 def test_planning_changes_nothing(make_stage: StageFactory) -> None:

@@ -35,8 +35,11 @@ class FakeMachine:
         self.looks = 0
         self.within: list[float] = []
         self.running: Callable[[], int] = lambda: 0
+        self.told = threading.Event()
+        self.told.set()
 
     def __call__(self, within: float) -> Machine:
+        assert self.told.wait(PATIENCE), "nobody said what runs"
         self.looks += 1
         self.within.append(within)
         free = self.size - self.running() - self.held_back + DEVICE_RESERVE
@@ -48,10 +51,13 @@ class FakeMachine:
 class GpuStage:
     """A stage whose instances take as many GB of the GPU as they are said to."""
 
-    def __init__(self, stage: Stage, machine: FakeMachine) -> None:
+    def __init__(
+        self, stage: Stage, machine: FakeMachine, sizes: dict[str, int] | None = None
+    ) -> None:
         self.stage, self.machine, self.supervisor = stage, machine, stage.supervisor
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str, int] = dict(sizes or {})
         machine.running = self._running
+        machine.told.set()
 
     def _running(self) -> int:
         up = ("running", "stopping")
@@ -83,7 +89,10 @@ def on_gpu(make_stage: StageFactory) -> GpuFactory:
     def make(mode: str = "warn", size: int = 10, **flags: Any) -> GpuStage:
         machine = FakeMachine(size * GB)
         settings = {"instances.memory_admission": mode, **flags.pop("settings", {})}
-        return GpuStage(make_stage(settings, machine=machine, **flags), machine)
+        # Those of a former life come up as soon as the stage is there.
+        sizes = flags.pop("sizes", {})
+        machine.told.clear()
+        return GpuStage(make_stage(settings, machine=machine, **flags), machine, sizes)
 
     return make
 
@@ -102,6 +111,7 @@ def test_the_devices_are_asked_anew_only_where_somebody_else_runs_or_it_does_not
     gpu.create("a", 6)
     gpu.create("b", 3)
     gpu.create("c", 11)
+    eventually(lambda: gpu.machine.looks, "the look of the server's start")
     for name, anew in (("a", False), ("b", True)):
         gpu.machine.within.clear()
         gpu.supervisor.start_instance(name, wait=PATIENCE)
@@ -395,6 +405,42 @@ def test_a_crash_keeps_the_memory_for_the_restart(on_gpu: GpuFactory) -> None:
     assert gpu.statuses() == {"a": "stopped", "b": "running"}
 
 
+@pytest.mark.parametrize(
+    ("mode", "up"),
+    [("off", {"a", "b", "c"}), ("warn", {"b", "c"}), ("enforce", {"b", "c"})],
+)
+def test_those_that_come_up_with_the_server_are_weighed_one_after_another(
+    on_gpu: GpuFactory, mode: str, up: set[str]
+) -> None:
+    first = on_gpu("off")
+    for name, size in (("a", 6), ("b", 6), ("c", 3)):
+        first.run(name, size)
+        first.supervisor.lease(name).release()
+    for name in ("a", "c", "b"):
+        first.supervisor.lease(name).release()
+    assert first.stage.stop()
+    second = on_gpu(mode, size=10, sizes=first.sizes)
+    for name in up:
+        second.stage.until("running", name)
+    for name in {"a", "b", "c"} - up:
+        eventually(lambda: second.supervisor.get(name).error)  # noqa: B023 - at once
+        told = second.supervisor.get(name).error or ""
+        assert "It takes about 6.0 GB, and 1.0 GB are free on the GPU" in told
+    assert {name for name, status in second.statuses().items() if status == "running"} == up
+
+
+def test_one_that_never_fits_comes_up_again_where_it_is_alone(on_gpu: GpuFactory) -> None:
+    first = on_gpu("off")
+    first.run("small", 1)
+    first.run("huge", 40)
+    first.supervisor.lease("huge").release()
+    assert first.stage.stop()
+    second = on_gpu("warn", sizes=first.sizes)
+    second.stage.until("running", "huge")
+    eventually(lambda: second.supervisor.get("small").error)
+    assert second.statuses() == {"small": "stopped", "huge": "running"}
+
+
 def test_a_restart_with_a_larger_context_is_weighed_anew(on_gpu: GpuFactory) -> None:
     gpu = on_gpu("enforce")
     gpu.run("a", 4)
@@ -428,18 +474,18 @@ def test_what_loads_counts_until_it_shows_and_only_once() -> None:
     rooms = room(with_ram(100), with_ram(70), with_ram(50), with_ram(45))
     rooms.look()
     rooms.claim("a", Amount(ram=50))
-    assert rooms.free() == Amount(0, 50)
+    assert rooms.free() == Amount(ram=50)
     rooms.look()  # It has loaded 30 of its 50.
-    assert rooms.free() == Amount(0, 50)
+    assert rooms.free() == Amount(ram=50)
     rooms.claim("b", Amount(ram=5))
-    assert rooms.free() == Amount(0, 45)
+    assert rooms.free() == Amount(ram=45)
     rooms.look()
     rooms.loaded("a", os.getpid())
-    assert rooms.free() == Amount(0, 45)
+    assert rooms.free() == Amount(ram=45)
     rooms.loaded("b", os.getpid())
-    assert rooms.free() == Amount(0, 45)
+    assert rooms.free() == Amount(ram=45)
     rooms.look()
-    assert rooms.free() == Amount(0, 45)
+    assert rooms.free() == Amount(ram=45)
 
 
 def test_what_an_end_gives_back_is_free_at_once_by_reckoning() -> None:
@@ -450,7 +496,7 @@ def test_what_an_end_gives_back_is_free_at_once_by_reckoning() -> None:
     rooms.release("a")
     assert rooms.held_by("a") == Amount()
     rooms.look()
-    assert rooms.free() == Amount(0, 100)
+    assert rooms.free() == Amount(ram=100)
 
 
 def test_a_machine_that_tells_nothing_leaves_all_open() -> None:
@@ -470,4 +516,4 @@ def test_pages_of_the_weights_that_a_running_one_has_mapped_are_not_free(tmp_pat
     rooms.claim("a", Amount(ram=mapped // 2), pageable=mapped)
     rooms.loaded("a", os.getpid())
     rooms.look()
-    assert rooms.free() == Amount(0, mapped - mapped // 2)
+    assert rooms.free() == Amount(ram=mapped - mapped // 2)
