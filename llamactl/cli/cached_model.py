@@ -11,7 +11,7 @@ import click
 
 from llamactl.cli.local import cache_alone
 from llamactl.cli.options import config_option, ctx_size_option, json_option
-from llamactl.cli.output import plain, print_json, size_text
+from llamactl.cli.output import plain, print_json
 from llamactl.config import load_config
 from llamactl.errors import ModelNotFound
 from llamactl.instances.backend import Backend
@@ -19,6 +19,7 @@ from llamactl.models.description import describe
 from llamactl.models.fit import Load, Machine, judge
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import CachedModel, cached_model_json
+from llamactl.sizes import size_text
 
 
 @click.command()

@@ -12,7 +12,7 @@ import click
 
 from llamactl.cli.local import DataDirectoryHeld, holding_server
 from llamactl.cli.options import config_option, json_option
-from llamactl.cli.output import plain, print_json, size_text
+from llamactl.cli.output import plain, print_json
 from llamactl.config import Config, load_config
 from llamactl.errors import LlamactlError
 from llamactl.hub.client import HubClient
@@ -21,6 +21,7 @@ from llamactl.instances.backend import Backend
 from llamactl.instances.devices import visible_gpus
 from llamactl.paths import nearest_existing
 from llamactl.secret import Secret
+from llamactl.sizes import size_text
 
 #: Seconds before a second attempt: an answer is wanted soon.
 BACKOFF = 0.1

@@ -10,7 +10,7 @@ import click
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import cache_alone, find_server, hub_client
 from llamactl.cli.options import ctx_size_option, json_option, server_options
-from llamactl.cli.output import print_json, say, size_text, table, time_text
+from llamactl.cli.output import print_json, say, table, time_text
 from llamactl.config import load_config
 from llamactl.downloads.offered import offers_json
 from llamactl.downloads.offers import Offers
@@ -20,6 +20,7 @@ from llamactl.hub.remote import search_hit_json
 from llamactl.instances.backend import Backend
 from llamactl.models.fit import Load
 from llamactl.models.reference import ModelRef
+from llamactl.sizes import size_text
 
 
 @click.command()

@@ -71,7 +71,9 @@ def import_(
 @click.argument("name")
 @click.argument("new")
 @server_options
-def duplicate(name: str, new: str, url: str | None, key: str | None, config_file: Path) -> None:
+def duplicate(
+    name: str, new: str, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Make the instance NEW with the options of NAME."""
     server = find_server(config_file, url, key)
     options = dict(server.get(f"/instances/{segment(name)}")["options"])

@@ -21,7 +21,9 @@ LOAD_SECONDS = 120.0
 @click.argument("name")
 @json_option
 @server_options
-def models(name: str, as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def models(
+    name: str, as_json: bool, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """List what the router NAME offers, and what of it is loaded."""
     found = find_server(config_file, url, key).get(f"/llama-cpp/{segment(name)}/models")
     if as_json:
@@ -38,7 +40,7 @@ def models(name: str, as_json: bool, url: str | None, key: str | None, config_fi
 @click.argument("name")
 @click.argument("model")
 @server_options
-def load(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
+def load(name: str, model: str, url: str | None, key: str | None, config_file: Path | None) -> None:
     """Have the router NAME load MODEL; a stopped router is started for it."""
     server = find_server(config_file, url, key)
     _ask(server, name, model, "load", patience=LOAD_SECONDS)
@@ -49,7 +51,9 @@ def load(name: str, model: str, url: str | None, key: str | None, config_file: P
 @click.argument("name")
 @click.argument("model")
 @server_options
-def unload(name: str, model: str, url: str | None, key: str | None, config_file: Path) -> None:
+def unload(
+    name: str, model: str, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Have the router NAME give back the memory of MODEL."""
     _ask(find_server(config_file, url, key), name, model, "unload")
     say(f"{name} unloads {model}.")

@@ -13,10 +13,11 @@ import click
 from llamactl.cli.client import Server, segment
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import print_json, say, size_text
+from llamactl.cli.output import print_json, say
 from llamactl.errors import InvalidRequest, sentence_start
 from llamactl.instances.flags import lookup
 from llamactl.instances.options import Options
+from llamactl.sizes import size_text
 
 _OWN = frozenset(each.name for each in fields(Options)) - {"backend_options", "extra_args"}
 
@@ -54,7 +55,9 @@ def set_(
 @click.argument("name")
 @json_option
 @server_options
-def plan(name: str, as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def plan(
+    name: str, as_json: bool, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Tell what a start of the instance NAME would take, and whom it would stop."""
     found = find_server(config_file, url, key).get(f"/instances/{segment(name)}/plan")
     if as_json:

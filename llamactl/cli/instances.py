@@ -14,9 +14,10 @@ from llamactl.cli.instance_models import load, models, unload
 from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle, tell_warnings
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import print_json, say, size_text, table
+from llamactl.cli.output import print_json, say, table
 from llamactl.instances.commandline import left_out
 from llamactl.instances.options import Options
+from llamactl.sizes import size_text
 
 WAIT_SECONDS = 120.0
 
@@ -38,7 +39,9 @@ def instances() -> None:
 @instances.command("list")
 @json_option
 @server_options
-def list_instances(as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def list_instances(
+    as_json: bool, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """List the instances with their state."""
     found = find_server(config_file, url, key).get("/instances")
     if as_json:
@@ -83,7 +86,7 @@ def create(
     start: bool,
     url: str | None,
     key: str | None,
-    config_file: Path,
+    config_file: Path | None,
 ) -> None:
     """Make the instance NAME; without a model it is llama.cpp's router."""
     server = find_server(config_file, url, key)
@@ -107,7 +110,7 @@ def create(
 @instances.command()
 @click.argument("name")
 @server_options
-def show(name: str, url: str | None, key: str | None, config_file: Path) -> None:
+def show(name: str, url: str | None, key: str | None, config_file: Path | None) -> None:
     """Print everything known of the instance NAME as JSON."""
     print_json(find_server(config_file, url, key).get(f"/instances/{segment(name)}"))
 
@@ -116,7 +119,9 @@ def show(name: str, url: str | None, key: str | None, config_file: Path) -> None
 @click.argument("name")
 @_wait_option
 @server_options
-def start(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+def start(
+    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Start the instance NAME."""
     _change(find_server(config_file, url, key), name, "start", wait)
 
@@ -125,7 +130,9 @@ def start(name: str, wait: float, url: str | None, key: str | None, config_file:
 @click.argument("name")
 @_wait_option
 @server_options
-def stop(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+def stop(
+    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Stop the instance NAME."""
     _change(find_server(config_file, url, key), name, "stop", wait)
 
@@ -134,7 +141,9 @@ def stop(name: str, wait: float, url: str | None, key: str | None, config_file: 
 @click.argument("name")
 @_wait_option
 @server_options
-def restart(name: str, wait: float, url: str | None, key: str | None, config_file: Path) -> None:
+def restart(
+    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Stop the instance NAME and start it again."""
     _change(find_server(config_file, url, key), name, "restart", wait)
 
@@ -150,7 +159,7 @@ def logs(
     follow: bool,
     url: str | None,
     key: str | None,
-    config_file: Path,
+    config_file: Path | None,
 ) -> None:
     """Print what the instance NAME wrote."""
     server = find_server(config_file, url, key)
@@ -166,7 +175,9 @@ def logs(
 @click.argument("name")
 @click.option("--stop", "stop_first", is_flag=True, help="Stop it first if it runs.")
 @server_options
-def rm(name: str, stop_first: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def rm(
+    name: str, stop_first: bool, url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Delete the instance NAME; its model stays."""
     server = find_server(config_file, url, key)
     if stop_first:

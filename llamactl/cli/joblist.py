@@ -11,8 +11,9 @@ from llamactl.cli.groups import DefaultGroup
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import find_server
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import duration_text, print_json, say, size_text, table
+from llamactl.cli.output import duration_text, print_json, say, table
 from llamactl.cli.progress import Job
+from llamactl.sizes import size_text
 
 _HEADS = ("ID", "MODEL", "STATUS", "DONE", "SPEED", "LEFT", "WHY")
 
@@ -25,7 +26,7 @@ def jobs() -> None:
 @jobs.command("list")
 @json_option
 @server_options
-def list_jobs(as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def list_jobs(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
     """List the jobs, newest first."""
     found: list[Job] = find_server(config_file, url, key).get(f"{MODELS}/jobs")["jobs"]
     if as_json:
@@ -62,7 +63,9 @@ def _action(name: str, what: str, said: str) -> None:
     @jobs.command(name, help=what)
     @_ids
     @server_options
-    def act(job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path) -> None:
+    def act(
+        job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path | None
+    ) -> None:
         server = find_server(config_file, url, key)
         for job_id in job_ids:
             job = server.post(f"{MODELS}/jobs/{segment(job_id)}/{name}")
@@ -77,7 +80,9 @@ _action("retry", "Try failed jobs again, from what was fetched.", "is tried agai
 @jobs.command()
 @_ids
 @server_options
-def rm(job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path) -> None:
+def rm(
+    job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path | None
+) -> None:
     """Cancel jobs and delete what they fetched so far; those that are done leave the list."""
     server = find_server(config_file, url, key)
     for job_id in job_ids:

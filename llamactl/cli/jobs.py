@@ -16,13 +16,14 @@ from typing import Any, Protocol
 
 from llamactl.cli.client import Server
 from llamactl.cli.local import Services, data_directory, find_server, services
-from llamactl.cli.output import say, size_text
-from llamactl.cli.progress import ACTIVE, Bar, Display, Events, Job, Lines
+from llamactl.cli.output import say
+from llamactl.cli.progress import UNDER_WAY, Bar, Display, Events, Job, Lines
 from llamactl.config import load_config
 from llamactl.downloads.snapshots import job_json
 from llamactl.errors import InvalidState
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
+from llamactl.sizes import size_text
 
 MODELS = "/backends/llama-cpp/models"
 
@@ -67,7 +68,7 @@ class Here:
     def download(self, ref: ModelRef) -> str:
         job_id = self._queue.submit(ref).job.id
         for job in (each.job for each in self._queue.jobs()):
-            if job.status in ACTIVE and job.id != job_id:
+            if job.status in UNDER_WAY and job.id != job_id:
                 say(f"Goes on meanwhile: {job.repo_id}:{job.tag}, which a server had begun.")
         return job_id
 
@@ -153,7 +154,7 @@ def follow(jobs: Jobs, job_id: str, display: Display) -> Job:
                     display.close()
                     _say_all(held)
                 display.update(job)
-                if job["status"] not in ACTIVE:
+                if job["status"] not in UNDER_WAY:
                     return job
                 job = jobs.wait(job_id)
         except KeyboardInterrupt:

@@ -27,7 +27,7 @@ def keys() -> None:
 @keys.command("list")
 @json_option
 @server_options
-def list_keys(as_json: bool, url: str | None, key: str | None, config_file: Path) -> None:
+def list_keys(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
     """List the keys; a key itself is only ever shown when it is made."""
     server = find_server(config_file, url, key)
     found = server.get("/auth/keys")
@@ -63,7 +63,7 @@ def create(
     as_json: bool,
     url: str | None,
     key: str | None,
-    config_file: Path,
+    config_file: Path | None,
 ) -> None:
     """Make an inference key for NAME and print it, this once."""
     expires_at = None if expires is None else moment(expires, time.time())
@@ -85,7 +85,7 @@ def create(
 @keys.command()
 @click.argument("key_id", metavar="ID", type=click.IntRange(min=1))
 @server_options
-def rm(key_id: int, url: str | None, key: str | None, config_file: Path) -> None:
+def rm(key_id: int, url: str | None, key: str | None, config_file: Path | None) -> None:
     """Delete the key with this ID; requests that use it end."""
     find_server(config_file, url, key).delete(f"/auth/keys/{key_id}")
     say(f"Key {key_id} is deleted.")

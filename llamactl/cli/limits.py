@@ -12,10 +12,11 @@ from llamactl.cli.client import Server
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import data_directory, find_server, services
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import print_json, size_text
+from llamactl.cli.output import print_json
 from llamactl.config import Config, load_config
 from llamactl.downloads.limits import Limits, settings_json
 from llamactl.settings import SETTINGS
+from llamactl.sizes import size_text
 
 _PARSERS = {
     setting.name.removeprefix("downloads."): setting.parse

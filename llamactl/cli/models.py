@@ -23,13 +23,14 @@ from llamactl.cli.local import (
     services,
 )
 from llamactl.cli.options import json_option, server_options
-from llamactl.cli.output import print_json, say, size_text, table
+from llamactl.cli.output import print_json, say, table
 from llamactl.config import Config, load_config
 from llamactl.downloads.leftovers import is_about
 from llamactl.downloads.states import ACTIVE
 from llamactl.errors import LlamactlError, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
+from llamactl.sizes import size_text
 
 NONE_YET = "No models yet; get one with: llamactl download ORG/NAME:TAG"
 

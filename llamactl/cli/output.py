@@ -1,4 +1,4 @@
-"""How values look on a terminal: sizes, durations, tables, messages."""
+"""How values look on a terminal: times, tables, messages."""
 
 from __future__ import annotations
 
@@ -20,18 +20,6 @@ def print_json(value: Any) -> None:
     """A result for a program: indented for a terminal, one line for a pipe."""
     indent = 2 if sys.stdout.isatty() else None
     click.echo(json.dumps(value, ensure_ascii=False, indent=indent))
-
-
-def size_text(size: int) -> str:
-    """Bytes in the decimal units that hubs and disks are sold in, three digits at most."""
-    if size < 1000:
-        return f"{size} B"
-    value = float(size)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        value /= 1000
-        if value < 999.5 or unit == "PB":
-            break
-    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
 def duration_text(seconds: float) -> str:

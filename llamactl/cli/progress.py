@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import click
 
-from llamactl.cli.output import duration_text, plain, say, size_text
+from llamactl.cli.output import duration_text, plain, say
+from llamactl.sizes import size_text
 
 Job = Mapping[str, Any]
 
-ACTIVE = frozenset({"queued", "downloading"})
+#: States of a job that goes on by itself; whoever follows it waits for another one.
+UNDER_WAY = frozenset({"queued", "downloading"})
 _MOVING = frozenset({"downloading", "verifying"})
 _SHOWN_AT_ONCE = 4
 _NARROWEST_BAR = 6
@@ -68,7 +70,7 @@ class Lines:
 
     def update(self, job: Job) -> None:
         state = (job["status"], job["detail"])
-        due = job["status"] in ACTIVE and self._clock() - self._at >= self.EVERY_SECONDS
+        due = job["status"] in UNDER_WAY and self._clock() - self._at >= self.EVERY_SECONDS
         if state == self._said and not due:
             return
         self._said, self._at = state, self._clock()
@@ -167,7 +169,7 @@ def summary(job: Job) -> str:
         parts.append(f"{percent} % ({done} of {total})")
     if pace and pace not in parts:
         parts.append(pace)
-    if progress["current_file"] and job["status"] in ACTIVE:
+    if progress["current_file"] and job["status"] in UNDER_WAY:
         parts.append(plain(progress["current_file"]))
     return "  ".join(parts)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from llamactl.errors import sentence_start
 from llamactl.secret import MASK
-from llamactl.web.texts import ago_text, moment_text, size_text
+from llamactl.sizes import size_text
+from llamactl.web.texts import ago_text, moment_text
 from llamactl.web.views import Button, Json
 
 INSTANCE_TONES = {

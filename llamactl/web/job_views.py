@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from llamactl.downloads.limits import Limits
 from llamactl.errors import sentence_start
-from llamactl.web.texts import duration_text, moment_text, size_text
+from llamactl.sizes import size_text
+from llamactl.web.texts import duration_text, moment_text
 from llamactl.web.views import Button, Json
 
 #: How long a job that ended well stays on the page of models.

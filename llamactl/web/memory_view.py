@@ -16,7 +16,7 @@ from llamactl.models.fit import (
     Verdict,
     judge,
 )
-from llamactl.web.texts import size_text
+from llamactl.sizes import size_text
 
 #: The contexts that a page offers; 0 is the model's own.
 CHOICES = (4096, 8192, 16384, 32768, 65536, 131072, 0)

@@ -13,8 +13,8 @@ from llamactl.instances.options import Options
 from llamactl.instances.preview import Preview
 from llamactl.models.fit import Need
 from llamactl.secret import MASK
+from llamactl.sizes import size_text
 from llamactl.web.memory_view import machine_text
-from llamactl.web.texts import size_text
 
 _FLAG = re.compile("-{1,2}[A-Za-z]")
 

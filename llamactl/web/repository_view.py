@@ -11,8 +11,9 @@ from llamactl.models.description import describe
 from llamactl.models.fit import Load, Machine
 from llamactl.models.selection import Variant
 from llamactl.models.snapshots import CachedModel, cached_model_json
+from llamactl.sizes import size_text
 from llamactl.web.memory_view import MemoryView, memory_view
-from llamactl.web.texts import ago_text, size_text
+from llamactl.web.texts import ago_text
 from llamactl.web.views import CachedModelView, cached_model_view
 
 

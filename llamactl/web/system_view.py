@@ -15,8 +15,9 @@ from llamactl.config import Config
 from llamactl.instances.backend import BackendInfo
 from llamactl.paths import nearest_existing
 from llamactl.settings import SETTINGS
+from llamactl.sizes import size_text
 from llamactl.web.config_shown import config_json
-from llamactl.web.texts import duration_text, size_text
+from llamactl.web.texts import duration_text
 
 LLAMA_CPP = {
     "command": "llama-server",

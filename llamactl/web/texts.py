@@ -1,27 +1,16 @@
-"""Figures and foreign text as people read them."""
+"""Times and foreign text as people read them."""
 
 from __future__ import annotations
 
 import re
 import time
 
-_UNITS = ("kB", "MB", "GB", "TB", "PB")
 # What a terminal obeys: CSI sequences, OSC strings (links, titles) up to their end, other escapes.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]?")
 # Control characters, and those that turn the direction of text or break its lines unseen.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-
-
-def size_text(size: float) -> str:
-    """Bytes in decimal units, as the hub and disks count, in two or three digits: ``2.1 GB``."""
-    if size < 1000:
-        return f"{int(size)} B"
-    value, unit = size / 1000, 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.{1 if value < 99.95 else 0}f} {_UNITS[unit]}"
 
 
 def duration_text(seconds: float) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamactl.access.keys import KeyRecord
-from llamactl.web.texts import ago_text, moment_text, size_text
+from llamactl.sizes import size_text
+from llamactl.web.texts import ago_text, moment_text
 
 Json = Mapping[str, Any]
 #: A verb of a page's address, the label of its button, the button's class.

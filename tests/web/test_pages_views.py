@@ -1,4 +1,4 @@
-"""Figures as people read them, and what pages show of jobs, models and instances."""
+"""Times as people read them, and what pages show of jobs, models and instances."""
 
 from __future__ import annotations
 
@@ -13,28 +13,10 @@ from llamactl.web.instance_views import calls_view, instance_view
 from llamactl.web.job_views import current_jobs, job_view
 from llamactl.web.pages.instance_fields import empty_form
 from llamactl.web.pages.instance_form import options_json, values_of
-from llamactl.web.texts import ago_text, duration_text, size_text
+from llamactl.web.texts import ago_text, duration_text
 from llamactl.web.views import cached_models_view, instance_name_for
 
 NOW = 1_800_000_000.0
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_499, "999 kB"),
-        (999_999, "1.0 MB"),
-        (2_147_483_648, "2.1 GB"),
-        (147_000_000_000, "147 GB"),
-        (10**15, "1.0 PB"),
-        (10**19, "10000 PB"),
-    ],
-)
-def test_sizes_are_read_in_decimal_units(size: int, text: str) -> None:
-    assert size_text(size) == text
 
 
 @pytest.mark.parametrize(
