@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
 from tests.fakes.llama import FakeLlama
 
 PLACES = 8
-#: Seconds that only an answer takes that waits for a thread.
-HANGS = 10.0
 
 
 @pytest.fixture
@@ -50,13 +47,10 @@ def stream(server: LlamactlProcess, key: str) -> requests.Response:
 
 
 def quickly(server: LlamactlProcess, method: str, path: str, body: object = None) -> int:
-    """The status of an answer that waits for nobody."""
-    began = time.monotonic()
-    answer = requests.request(
+    """The status of an answer that waits for nobody: the streams go on for hours."""
+    return requests.request(
         method, f"{server.url}{path}", headers=server.headers, timeout=PATIENCE, json=body
-    )
-    assert time.monotonic() - began < HANGS, f"{method} {path} waited for a place"
-    return answer.status_code
+    ).status_code
 
 
 def test_with_every_place_taken_the_rest_of_the_server_answers(server: LlamactlProcess) -> None:
@@ -70,9 +64,7 @@ def test_with_every_place_taken_the_rest_of_the_server_answers(server: LlamactlP
         assert int(one_more.headers["Retry-After"]) >= 1
         others = [streams.enter_context(stream(server, server.key)) for _ in range(2)]
         assert {answer.status_code for answer in others} == {200}
-        began = time.monotonic()
         assert streams.enter_context(stream(server, server.key)).status_code == 429
-        assert time.monotonic() - began < HANGS
         for path in ("/healthz", "/login", "/metrics", "/api/v1/instances", "/api/v1/activity"):
             assert quickly(server, "GET", path) == 200
         assert quickly(server, "PUT", "/api/v1/models/settings", {"max_concurrent": 3}) == 200
