@@ -62,15 +62,8 @@ def find_files(options: Options, resolve_model: ResolveModel) -> ModelFiles:
     return ModelFiles(model, mmproj, (*files, *extra))
 
 
-def warnings_of(options: Options, resolve_model: ResolveModel) -> list[str]:
-    """What a start with these options would fail or be held up by as things are now, in sentences.
-
-    They may be saved all the same: what is missing can still come.
-    """
-    try:
-        find_files(options, resolve_model)
-    except StartFailed as error:
-        return [error.details]
+def still_to_fetch(options: Options, resolve_model: ResolveModel) -> list[str]:
+    """What a start with these options would have to fetch from the hub first, in sentences."""
     return [
         f"{repo} is not cached; llama-server fetches it at the first start. {_remedy(repo)}."
         for repo in options.hub_repos

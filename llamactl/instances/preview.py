@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llamactl.errors import LlamactlError, StartFailed
+from llamactl.errors import InvalidRequest, LlamactlError, StartFailed, UnsupportedFlag
 from llamactl.instances.admission import Site, site_of
 from llamactl.instances.commandline import Launch
-from llamactl.instances.modelfiles import ModelFiles, find_files
+from llamactl.instances.modelfiles import ModelFiles, find_files, still_to_fetch
 from llamactl.instances.needs import demand_of, machine_for, need_of
 from llamactl.instances.options import Options
 from llamactl.instances.run import HOST, preset_path, program_of, words_of
 from llamactl.instances.shared import Shared
+from llamactl.instances.snapshot import sentences
 from llamactl.models.fit import Machine, Need, Verdict, judge
 
 #: What stands for the port, which only the start reserves.
@@ -57,6 +58,19 @@ def make_preview(options: Options, name: str, shared: Shared) -> Preview:
         own = shared.room.held_by(name)
     site = None if free is None else site_of(demand_of(need, options, whole), free + own)
     return Preview(words, need, machine, None, site, judge(need, machine))
+
+
+def warnings_of(options: Options, shared: Shared) -> list[str]:
+    """What a start with these options would fail or be held up by as things are now, in sentences.
+
+    They may be saved all the same: what is missing can still come.
+    """
+    try:
+        files = find_files(options, shared.resolve_model)
+        _words(options, "NAME", files, shared)
+    except (StartFailed, UnsupportedFlag, InvalidRequest) as error:
+        return [sentences(error.message, error.hint)]
+    return still_to_fetch(options, shared.resolve_model)
 
 
 def first_context(options: Options, contexts: Sequence[int], shared: Shared) -> int | None:

@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
+#: The line that follows from it looks like somebody who tried to get in.
+_ASKED_ONCE = '--- llamactl asks it once without its key, which has to be "unauthorized"'
+
 
 @dataclass(eq=False)
 class Run:
@@ -65,7 +68,8 @@ class Run:
         options = self.instance.options
         token = current_token(shared.config.hub) if options.wants_hub else None
         environment = child_environment(os.environ, shared.config, options, self.key, token)
-        log.write(f"--- llamactl starts: {commandline.shown(masked_words(self.argv))}\n".encode())
+        shown = commandline.shown(masked_words(self.argv))
+        log.write(f"--- llamactl starts: {shown}\n{_ASKED_ONCE}\n".encode())
         log.begin_report()
         mark = shared.mark_prefix + self.run_id
         record = RunRecord(

@@ -24,12 +24,12 @@ from llamactl.instances.lease import Lease, Leases, never
 from llamactl.instances.logfiles import Cut
 from llamactl.instances.masking import unmasked
 from llamactl.instances.memory import RECENT
-from llamactl.instances.modelfiles import ResolvedModel, ResolveModel, warnings_of
+from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan
 from llamactl.instances.ports import Ports
-from llamactl.instances.preview import Preview, first_context, make_preview
+from llamactl.instances.preview import Preview, first_context, make_preview, warnings_of
 from llamactl.instances.reaper import mark_prefix, reap_leftovers
 from llamactl.instances.registry import Registry
 from llamactl.instances.restoring import Restoring
@@ -195,7 +195,7 @@ class Supervisor:
 
     def warnings(self, options: Options) -> list[str]:
         """What a start with these options would fail or be held up by now, in sentences."""
-        return warnings_of(options, self._shared.resolve_model)
+        return warnings_of(options, self._shared)
 
     def delete(self, name: str) -> None:
         """Remove it with its logs; ``InstanceRunning`` unless it is stopped or failed."""

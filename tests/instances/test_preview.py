@@ -26,8 +26,9 @@ def test_the_line_of_a_preview_is_the_one_that_a_start_runs(make_stage: StageFac
     assert words[-2:] == ("--port", "PORT")
     stage.supervisor.create("one", options)
     port = stage.supervisor.start_instance("one", wait=20).port
-    started = stage.supervisor.logs("one").decode().splitlines()[0]
+    started, asked = stage.supervisor.logs("one").decode().splitlines()[:2]
     assert started == f"--- llamactl starts: {' '.join(words[:-1])} {port}"
+    assert "asks it once without its key" in asked
 
 
 def test_a_preview_tells_what_a_cached_model_takes(make_stage: StageFactory, model: Path) -> None:
@@ -88,6 +89,31 @@ def test_a_preview_says_why_a_start_would_fail(make_stage: StageFactory) -> None
     preview = stage.supervisor.preview("one", options)
     assert preview.obstacle is not None and "not cached" in preview.obstacle.details
     assert preview.need is None and preview.words == ()
+
+
+def test_what_the_embedded_llama_cpp_cannot_take_is_said_when_it_is_saved(
+    make_stage: StageFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_module("xllamacpp")
+    monkeypatch.setenv("PATH", "/nowhere")
+    stage = make_stage({"backends.llama-cpp.command": None, "backends.llama-cpp.args": []})
+    model = str(stage.llama.model)
+    assert stage.supervisor.warnings(stage.options()) == []
+    for flags, told in (
+        (
+            {"model": model, "extra_args": {"--flag-of-tomorrow": 1}},
+            "cannot take --flag-of-tomorro",
+        ),
+        ({"ctx_size": 512}, "Without a model llama-server is a router, and the embedded"),
+    ):
+        (warning,) = stage.supervisor.warnings(stage.options(backend_options=flags))
+        assert told in warning, warning
+
+
+def test_a_program_that_is_not_there_is_said_when_it_is_saved(make_stage: StageFactory) -> None:
+    stage = make_stage({"backends.llama-cpp.command": "/no/llama-server"})
+    (warning,) = stage.supervisor.warnings(stage.options())
+    assert "There is no program /no/llama-server" in warning
 
 
 @pytest.mark.parametrize("command", ["'", " ", "\n", "~nobody.has.this.name/a", "/bin/echo 'x"])
