@@ -32,7 +32,6 @@ _GUESSED = 1024
 _FIELDS = frozenset(
     {
         "general.architecture",
-        "general.name",
         "general.file_type",
         "tokenizer.ggml.model",
         "tokenizer.ggml.tokens",
@@ -46,21 +45,15 @@ _OF_THE_ARCHITECTURE = DIMENSION_FIELDS | {"expert_count"}
 class GGUFHeader:
     """The facts of one file; None where it does not tell.
 
-    ``parameters`` and ``tensors`` are those of this file: a shard has a part of them, and the
-    others of a set have hardly more. ``kv_heads`` is that of the layer with most. ``dimensions``
-    are those by which memory is reckoned.
+    ``parameters`` are those of this file: a shard has a part of them. ``dimensions`` are those by
+    which memory is reckoned.
     """
 
-    version: int
     architecture: str
-    name: str | None
     quantisation: str | None
     parameters: int
-    tensors: int
     context_length: int | None
     layers: int | None
-    heads: int | None
-    kv_heads: int | None
     experts: int | None
     tokenizer: str | None
     vocabulary_size: int | None
@@ -71,11 +64,11 @@ class GGUFHeader:
 def read_header(path: Path) -> GGUFHeader:
     """The header of one file. Raises ``NotGGUF`` for whatever is not a whole GGUF header."""
     with HeaderBytes.of(path) as header:
-        version, tensors = _begin(header)
+        tensors = _begin(header)
         fields: dict[str, Value] = {}
         _read_fields(header, fields)
         parameters, common_type = _read_tensors(header, tensors)
-    return _facts(version, fields, tensors, parameters, common_type)
+    return _facts(fields, parameters, common_type)
 
 
 def read_dimensions(name: str, beginning: bytes) -> Dimensions | None:
@@ -100,21 +93,16 @@ def read_dimensions(name: str, beginning: bytes) -> Dimensions | None:
 def read_model(paths: Sequence[Path]) -> GGUFHeader:
     """The header of a whole model: the first shard's, with the parameters of all shards."""
     headers = [read_header(path) for path in paths]
-    return replace(
-        headers[0],
-        parameters=sum(header.parameters for header in headers),
-        tensors=sum(header.tensors for header in headers),
-    )
+    return replace(headers[0], parameters=sum(header.parameters for header in headers))
 
 
-def _begin(header: HeaderBytes) -> tuple[int, int]:
-    """The version of the format, and how many tensors there are."""
+def _begin(header: HeaderBytes) -> int:
+    """How many tensors there are."""
     if header.take(4) != _MAGIC:
         raise NotGGUF(f"{header.name} is not a GGUF file")
-    version = header.number("I")
-    if version not in _VERSIONS:
+    if header.number("I") not in _VERSIONS:
         raise NotGGUF(f"{header.name} has a GGUF version that llama.cpp does not read")
-    return version, header.count("Q", _MOST_TENSORS)
+    return header.count("Q", _MOST_TENSORS)
 
 
 def _read_fields(header: HeaderBytes, fields: dict[str, Value]) -> None:
@@ -144,13 +132,7 @@ def _read_tensors(header: HeaderBytes, count: int) -> tuple[int, int | None]:
     return sum(by_type.values()), most
 
 
-def _facts(
-    version: int,
-    fields: dict[str, Value],
-    tensors: int,
-    parameters: int,
-    common_type: int | None,
-) -> GGUFHeader:
+def _facts(fields: dict[str, Value], parameters: int, common_type: int | None) -> GGUFHeader:
     def text(key: str) -> str | None:
         value = fields.get(key)
         return value if isinstance(value, str) else None
@@ -160,16 +142,11 @@ def _facts(
 
     architecture = text("general.architecture") or "unknown"
     return GGUFHeader(
-        version=version,
         architecture=architecture,
-        name=text("general.name"),
         quantisation=_quantisation(number("general.file_type"), common_type),
         parameters=parameters,
-        tensors=tensors,
         context_length=number(f"{architecture}.context_length"),
         layers=number(f"{architecture}.block_count"),
-        heads=number(f"{architecture}.attention.head_count"),
-        kv_heads=number(f"{architecture}.attention.head_count_kv"),
         experts=number(f"{architecture}.expert_count"),
         tokenizer=text("tokenizer.ggml.model"),
         vocabulary_size=number("tokenizer.ggml.tokens"),

@@ -47,10 +47,6 @@ class FlatCache:
         tag = ref.tag.replace("/", "=")
         return self.root / _short_enough(f"manifest={org}={name}={tag}.json")
 
-    def preset_path(self, repo_id: str) -> Path:
-        """``ROOT/{org}_{name}_preset.ini``."""
-        return self.path(repo_id, "preset.ini")
-
 
 @dataclass(frozen=True)
 class HubCache:

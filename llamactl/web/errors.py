@@ -55,11 +55,8 @@ HTTP_WORDS: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "The request cannot be understood."),
     404: ("not_found", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not answer to this method."),
-    408: ("request_timeout", "The request took too long to arrive."),
     413: ("request_too_large", "The body is larger than this address takes."),
-    414: ("request_too_large", "The address is too long."),
     415: ("unsupported_media_type", "This address does not take a body of this type."),
-    431: ("request_too_large", "The headers are larger than this server takes."),
     500: ("internal_error", "Something went wrong in llamactl; its log says what."),
 }
 
@@ -130,8 +127,6 @@ def install(app: Flask) -> None:
 
 
 def _answer(error: Exception) -> AnyResponse:
-    if isinstance(error, HTTPException) and error.response is not None:
-        return error.response
     problem = problem_of(error)
     if problem.status == 500:
         # An address may have the end of a line in it, and what looks like our next one.

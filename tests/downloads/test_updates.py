@@ -70,7 +70,7 @@ def test_a_small_file_that_cannot_be_read_is_to_be_fetched(hub: FakeHub, site: S
     hub.push(REPO, {"preset.ini": b"[a]\n"})
     site.download()
     hub.push(REPO, {"README.md": b"other words"})
-    preset = site.cache.flat.preset_path(REPO)
+    preset = site.cache.flat.path(REPO, "preset.ini")
     preset.unlink()
     os.mkfifo(preset)
     assert [update.changed for update in updates(site)] == [("preset.ini",)]
