@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamactl.access.management import management_secrets
-from llamactl.access.principal import ANYONE, Principal, management
+from llamactl.access.principal import Principal, management
 from llamactl.access.records import KeyRecord, checked
 from llamactl.config import Config
 from llamactl.database import Database
@@ -30,8 +30,6 @@ from llamactl.errors import InvalidKey, InvalidRequest, KeyNotFound
 from llamactl.secret import Secret
 
 log = logging.getLogger(__name__)
-
-__all__ = ["ANYONE", "KeyRecord", "Keys", "Principal"]
 
 PREFIX = "llc"
 #: Usage that is not yet in the database is at most this old while requests come in.

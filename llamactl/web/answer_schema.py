@@ -11,14 +11,15 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-NAMES: Mapping[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+#: What JSON Schema calls the plain types.
+JSON_NAMES: Mapping[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 REFERENCE = "#/components/schemas/"
 
 
 def schema_of(kind: Any) -> dict[str, object]:
     """The JSON Schema of a type; a TypedDict in it is a reference to its component."""
-    if kind in NAMES:
-        return {"type": NAMES[kind]}
+    if kind in JSON_NAMES:
+        return {"type": JSON_NAMES[kind]}
     if kind is None or kind is types.NoneType:
         return {"type": "null"}
     if typing.is_typeddict(kind):

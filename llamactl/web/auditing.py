@@ -18,8 +18,9 @@ from llamactl.gateway.paths import native_target
 from llamactl.secret import MASK
 from llamactl.web import browser, services
 from llamactl.web.auth import known_principal
+from llamactl.web.browser import SAFE_METHODS
 from llamactl.web.jsonbody import known_body
-from llamactl.web.security import SAFE_METHODS, is_keyed
+from llamactl.web.security import is_keyed
 from llamactl.web.texts import plain
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,11 @@ from typing import ParamSpec, TypeVar, cast
 
 from flask import current_app, g, request
 
-from llamactl.access.keys import ANYONE, Principal
+from llamactl.access.principal import ANYONE, Principal
 from llamactl.access.throttle import Throttle
 from llamactl.errors import InvalidKey, InvalidRequest, MissingKey, PermissionDenied
 from llamactl.web import services
+from llamactl.web.browser import SAFE_METHODS, comes_from_our_pages
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,10 +122,5 @@ def remember(found: Principal) -> Principal:
 def refuse_foreign_pages() -> None:
     """Raise ``PermissionDenied`` for an unsafe request that another site's page makes."""
     # Without keys, only the browser's own word tells our pages and programs from strangers' pages.
-    if request.method in {"GET", "HEAD", "OPTIONS"}:
-        return
-    origin = request.headers.get("Origin")
-    same_host = origin is None or origin.partition("://")[2] == request.host
-    site = request.headers.get("Sec-Fetch-Site", "same-origin" if same_host else "cross-site")
-    if site not in {"same-origin", "none"}:
+    if request.method not in SAFE_METHODS and not comes_from_our_pages():
         raise PermissionDenied("A page of another site may not change anything here")

@@ -20,7 +20,18 @@ from llamactl.web import services
 
 LOGIN = "login.form"
 HOME = "pages.models.index"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LONGEST_TOKEN = 128
+
+
+def comes_from_our_pages() -> bool:
+    """Whether a page of ours asks, or none at all: a program, a person who typed the address."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    # Browsers leave Sec-Fetch-Site out over plain http from another machine; Origin is there.
+    origin = request.headers.get("Origin")
+    return origin is None or origin.partition("://")[2] == request.host
 
 
 def session() -> Session | None:

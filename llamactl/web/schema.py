@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamactl.errors import InvalidRequest
+from llamactl.web.answer_schema import JSON_NAMES
 from llamactl.web.jsonbody import kind_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # Beyond this not every whole number is a float of its own, and no setting here means one.
 LARGEST = 2**53
 YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
-JSON_NAMES: Mapping[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 WANTED: Mapping[object, str] = {
     str: "a text",
     int: "a whole number",

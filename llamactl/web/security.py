@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from llamactl.config import Config
 from llamactl.errors import PermissionDenied
 from llamactl.web import browser, services
+from llamactl.web.browser import SAFE_METHODS
 from llamactl.web.proxies import FrontDoor
 
 CONTENT_POLICY = (
@@ -33,7 +34,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Here a key in a header decides, and no cookie counts: another site's page has no such key.
 KEYED_PREFIXES = ("/api", "/v1", "/llama-cpp")
 _BELOW_KEYED = tuple(prefix + "/" for prefix in KEYED_PREFIXES)
@@ -89,7 +89,7 @@ def refuse_forged_form() -> AnyResponse | None:
     if request.method in SAFE_METHODS or is_keyed() or request.routing_exception is not None:
         return None
     request.max_content_length = LARGEST_FORM
-    if not _comes_from_our_pages():
+    if not browser.comes_from_our_pages():
         raise PermissionDenied("A page of another site may not change anything here")
     if browser.csrf_matches(request.form.get("csrf_token")):
         browser.trust_form()
@@ -147,15 +147,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _comes_from_our_pages() -> bool:
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site in {"same-origin", "none"}
-    # Browsers leave Sec-Fetch-Site out over plain http from another machine; Origin is there.
-    origin = request.headers.get("Origin")
-    return origin is None or origin.partition("://")[2] == request.host
 
 
 def _allowed_origin() -> str | None:

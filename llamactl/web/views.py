@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from llamactl.access.keys import KeyRecord
+from llamactl.access.records import KeyRecord
 from llamactl.sizes import size_text
 from llamactl.web.texts import ago_text, moment_text
 

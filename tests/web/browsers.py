@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from llamactl.web.security import KEYED_PREFIXES, SAFE_METHODS
+from llamactl.web.browser import SAFE_METHODS
+from llamactl.web.security import KEYED_PREFIXES
 
 
 def unsafe_page_rules(app: Flask) -> Iterator[tuple[Rule, str]]:

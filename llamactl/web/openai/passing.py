@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from flask import Response, request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import UnsupportedMediaType
 
 from llamactl.access.principal import Principal
 from llamactl.errors import PermissionDenied
@@ -15,6 +15,8 @@ from llamactl.gateway.proof import PROOF_HEADER
 from llamactl.gateway.routing import Body
 from llamactl.web import services
 from llamactl.web.auth import authenticate_inference
+from llamactl.web.browser import comes_from_our_pages
+from llamactl.web.jsonbody import limited_body
 
 #: Nobody reads this answer; the number is for the access log, as nginx writes it.
 CLIENT_CLOSED_REQUEST = 499
@@ -48,13 +50,7 @@ def forward(principal: Principal, plan: Callable[[], Call]) -> Response:
 
 def raw_body() -> bytes:
     """The request's body as it came. Raises Werkzeug's 413 beyond ``gateway.max_body``."""
-    limit = services().config.gateway.max_body
-    # One byte more, since Werkzeug cuts a chunked body off at its limit without a word.
-    request.max_content_length = limit + 1
-    raw = request.get_data(cache=False)
-    if len(raw) > limit:
-        raise RequestEntityTooLarge
-    return raw
+    return limited_body(services().config.gateway.max_body)
 
 
 def model_body() -> Body:
@@ -83,12 +79,8 @@ def _streamed(passage: Passage, answer: Answer) -> Response:
 
 def _refuse_foreign_pages() -> None:
     # Without keys, only the browser's own word tells programs from strangers' pages.
-    origin = request.headers.get("Origin")
-    if origin in services().config.server.allowed_origins:
-        return
-    same_host = origin is None or origin.partition("://")[2] == request.host
-    site = request.headers.get("Sec-Fetch-Site", "same-origin" if same_host else "cross-site")
-    if site not in {"same-origin", "none"}:
+    allowed = request.headers.get("Origin") in services().config.server.allowed_origins
+    if not allowed and not comes_from_our_pages():
         raise PermissionDenied(
             "A page of another site may not use this server",
             hint="The setting server.allowed_origins lists the sites that may.",
