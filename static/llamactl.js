@@ -74,6 +74,24 @@ const tellAbsence = (absent) => {
 document.addEventListener("htmx:sendError", () => tellAbsence(true));
 document.addEventListener("htmx:beforeOnLoad", () => tellAbsence(false));
 
+/* Times come in UTC; here they are told in the reader's own time zone. */
+const LOCAL_FORMS = { title: [0, 16], minutes: [0, 16], seconds: [0, 19], short: [5, 19] };
+const tellLocalTimes = () => {
+  for (const time of document.querySelectorAll("time[data-local]")) {
+    const at = new Date(time.dateTime);
+    const shifted = new Date(at.getTime() - at.getTimezoneOffset() * 60000);
+    const form = time.dataset.local;
+    const text = shifted.toISOString().replace("T", " ").slice(...LOCAL_FORMS[form]);
+    if (form === "title") {
+      time.title = text;
+    } else {
+      time.textContent = text;
+    }
+  }
+};
+tellLocalTimes();
+document.addEventListener("htmx:afterSwap", tellLocalTimes);
+
 /* A slider beside a number: what it is moved to is typed, and what is typed moves it. */
 const follow = (slider) => {
   const typed = document.getElementById(slider.dataset.slides).value.trim();

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from llamactl.gateway.activity import Entry
-from llamactl.web.texts import duration_text
+from llamactl.web.texts import duration_text, moment_html
 
 #: What went wrong, in words; a code that is not here is shown with its underscores as spaces.
 RESULTS = {
@@ -94,7 +93,7 @@ def activity_json(entries: Sequence[Entry]) -> list[ActivityEntryJson]:
 def _request(entry: Entry) -> RequestView:
     label, tone = _ending(entry.result)
     return RequestView(
-        came=time.strftime("%m-%d %H:%M:%S", time.localtime(entry.came_at)),
+        came=moment_html(entry.came_at, "short"),
         model=entry.instance or "–",
         key=entry.key,
         path=entry.path.removeprefix("/v1/") or "–",

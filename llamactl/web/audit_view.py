@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TypedDict
 
 from llamactl.access.audit import AuditEntry, AuditPage
+from llamactl.web.texts import moment_html
 
 
 class AuditEntryJson(TypedDict):
@@ -99,7 +99,7 @@ def _entry_view(entry: AuditEntry) -> AuditEntryView:
     if entry.unwritten:
         about = f"after {entry.unwritten:,} more that were not written down"
     return AuditEntryView(
-        at=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.at)),
+        at=moment_html(entry.at, "seconds"),
         who=entry.who,
         what=entry.what,
         about=about,

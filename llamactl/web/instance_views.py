@@ -11,7 +11,7 @@ from typing import Any
 from llamactl.errors import sentence_start
 from llamactl.secret import MASK
 from llamactl.sizes import size_text
-from llamactl.web.texts import ago_text, moment_text
+from llamactl.web.texts import ago_text, moment_html
 from llamactl.web.views import Button, Json
 
 INSTANCE_TONES = {
@@ -234,7 +234,7 @@ def _instance_facts(instance: Json, now: float) -> tuple[tuple[str, str], ...]:
         ("Last used", ago_text(last_used, now) if last_used else "never"),
         ("Port", text("port")),
         ("Process", text("pid")),
-        ("Created", moment_text(instance["created"])),
+        ("Created", moment_html(instance["created"])),
     ]
     if instance.get("exit_code") is not None:
         facts.insert(6, ("Exit code", text("exit_code")))

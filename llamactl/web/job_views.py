@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from llamactl.downloads.limits import Limits
 from llamactl.errors import sentence_start
 from llamactl.sizes import size_text
-from llamactl.web.texts import duration_text, moment_text
-from llamactl.web.views import Button, Json
+from llamactl.web.texts import duration_text, moment_html
+from llamactl.web.views import Button, Json, Moment, moment_view
 
 #: How long a job that ended well stays on the page of models.
 RECENT_SECONDS = 300.0
@@ -30,6 +30,8 @@ JOB_BUTTONS: Mapping[str, tuple[Button, ...]] = {
     "cancelled": (("remove", "Remove from the list", "quiet"),),
 }
 DETAILS = {
+#: What a file that is not done is called while its job rests.
+AT_REST = {"queued": "pending", "paused": "paused", "failed": "not done", "cancelled": "cancelled"}
     "stalled": "No byte has come for a while; it is being asked for anew.",
     "rate_limited": "The hub asks to wait.",
     "retrying": "The connection failed; it is tried again.",
@@ -48,13 +50,18 @@ class FileProgressView:
 
 @dataclass(frozen=True)
 class JobView:
-    """One job. ``fraction`` is in thousandths, None while the size is not known."""
+    """One job. ``fraction`` is in thousandths, None while the size is not known.
+
+    ``org`` and ``name`` are the two parts of ``repo``.
+    """
 
     id: str
     kind: str
     kind_label: str
     repo: str
     tag: str
+    org: str
+    name: str
     reference: str
     status: str
     label: str
@@ -76,6 +83,7 @@ class JobView:
     completed: str
     buttons: tuple[Button, ...]
 
+    ended: Moment | None
     @property
     def moving(self) -> bool:
         """Whether this will look different in a moment."""
@@ -115,7 +123,7 @@ def job_view(job: Json, now: float) -> JobView:
         label=_label(status, detail, checks=checks),
         tone="warn" if detail and not verifying else JOB_TONES.get(status, ""),
         said="" if checks and verifying else _said(detail, job.get("retry_at"), now),
-        shows_progress=status not in {"completed", "cancelled"} and bool(total or done),
+        shows_progress=status not in without_progress and bool(total or done),
         fraction=min(1000, done * 1000 // total) if total else None,
         percent=f"{min(100, done * 100 // total)} %" if total else "",
         downloaded=size_text(done),
@@ -125,12 +133,19 @@ def job_view(job: Json, now: float) -> JobView:
         else "",
         eta=_eta(progress.get("eta_seconds")),
         current_file=progress.get("current_file") or "",
-        files=tuple(_file_progress(file) for file in progress.get("files") or ()),
+        files=tuple(_file_progress(file, status) for file in progress.get("files") or ()),
+    ended = job.get("completed_at")
+    org, _, name = job["repo"].partition("/")
+    # A check that failed has read everything; its bytes count what was found whole.
+    without_progress = {"completed", "cancelled", *(("failed",) if checks else ())}
         error=sentence_start(job.get("error") or ""),
         model_path=job.get("model_path") or "",
         commit_hash=job.get("commit_hash") or "",
-        created=moment_text(job["created_at"]),
-        completed=moment_text(job["completed_at"]) if job.get("completed_at") else "",
+        created=moment_html(job["created_at"]),
+        completed=moment_html(ended) if ended else "",
+        ended=moment_view(ended, now) if ended else None,
+        org=org,
+        name=name,
         buttons=JOB_BUTTONS.get(status, ()),
     )
 
@@ -176,9 +191,10 @@ def _eta(seconds: float | None) -> str:
     return duration_text(seconds) if seconds is not None else ""
 
 
-def _file_progress(file: Json) -> FileProgressView:
-    size, done = file["size"], file["bytes_downloaded"]
+def _file_progress(file: Json, job_status: str) -> FileProgressView:
+    size, done, status = file["size"], file["bytes_downloaded"], str(file["status"])
     percent = f"{min(100, done * 100 // size)} %" if size else ""
-    return FileProgressView(
-        file["name"], str(file["status"]), size_text(done), size_text(size), percent
-    )
+    if status in {"pending", "downloading", "verifying"}:
+        # What was being done to it when its job came to rest is done no more.
+        status = AT_REST.get(job_status, status)
+    return FileProgressView(file["name"], status, size_text(done), size_text(size), percent)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Literal
+
+from markupsafe import Markup
 
 # What a terminal obeys: CSI sequences, OSC strings (links, titles) up to their end, other escapes.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]?")
@@ -11,6 +14,11 @@ _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+
+MomentForm = Literal["minutes", "seconds", "short"]
+_FORMS = {"minutes": "%Y-%m-%d %H:%M", "seconds": "%Y-%m-%d %H:%M:%S", "short": "%m-%d %H:%M:%S"}
+_DAY = 86400
+_AGO = ((365 * _DAY, "y"), (_DAY, "d"), (3600, "h"), (60, "min"))
 
 
 def duration_text(seconds: float) -> str:
@@ -34,22 +42,36 @@ def ago_text(moment: float, now: float) -> str:
     seconds = now - moment
     if seconds < 60:
         return "just now"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+    for size, unit in _AGO:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     raise AssertionError("a whole minute has a unit")
 
 
-def moment_text(moment: float) -> str:
-    """Unix seconds as the server's local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+def moment_text(moment: float, form: MomentForm = "minutes") -> str:
+    """Unix seconds as a date and a time in UTC."""
+    return time.strftime(f"{_FORMS[form]} UTC", time.gmtime(moment))
+
+
+def moment_html(moment: float, form: MomentForm = "minutes") -> Markup:
+    """The same, in an element whose text a script puts into the reader's own time zone."""
+    element = Markup('<time datetime="{}" data-local="{}">{}</time>')
+    return element.format(iso_text(moment), form, moment_text(moment, form))
+
+
+def iso_text(moment: float) -> str:
+    """Unix seconds for programs: ``2027-01-15T08:00:00Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def plain(text: str) -> str:
     """Foreign text without what a terminal would obey, and with what hides made visible.
 
     Escape sequences vanish; a carriage return, with which programs overwrite their line, ends one.
+    Markup is our own and stays as it is.
     """
+    if isinstance(text, Markup):
+        return text
     text = _TERMINAL.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

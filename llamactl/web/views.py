@@ -14,7 +14,7 @@ from typing import Any
 
 from llamactl.access.records import KeyRecord
 from llamactl.sizes import size_text
-from llamactl.web.texts import ago_text, moment_text
+from llamactl.web.texts import ago_text, iso_text, moment_html, moment_text
 
 Json = Mapping[str, Any]
 #: A verb of a page's address, the label of its button, the button's class.
@@ -116,7 +116,7 @@ def cached_model_view(model: Json, now: float) -> CachedModelView:
         can_run=complete and any(file.get("type") == "gguf" for file in files),
         size=size_text(model["total_size"]),
         file_count=model["file_count"],
-        changed=_moment(newest, now) if newest else None,
+        changed=moment_view(newest, now) if newest else None,
         files=tuple(
             CachedFileView(
                 file["name"], file["path"], size_text(file["size"]), file.get("type", "gguf")
@@ -145,7 +145,7 @@ def key_view(key: KeyRecord, instance_names: Mapping[int, str], now: float) -> K
         name=key.name,
         begins=f"llc_{key.public_id[:8]}",
         may_use=_may_use(key, instance_names),
-        expires=moment_text(key.expires_at) if key.expires_at else "never",
+        expires=moment_html(key.expires_at) if key.expires_at else "never",
         expired=key.expires_at is not None and key.expires_at <= now,
         last_used=ago_text(key.last_used_at, now) if key.last_used_at else "never",
         requests=f"{key.requests:,}",
@@ -168,6 +168,5 @@ def _may_use(key: KeyRecord, instance_names: Mapping[int, str]) -> str:
     return ", ".join(names + ([f"{gone} that no longer exist"] if gone else []))
 
 
-def _moment(moment: float, now: float) -> Moment:
-    full = moment_text(moment)
-    return Moment(ago_text(moment, now), full, full.replace(" ", "T"))
+def moment_view(moment: float, now: float) -> Moment:
+    return Moment(ago_text(moment, now), moment_text(moment), iso_text(moment))

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,11 @@ def visit(browser: Browser, server: LlamactlProcess) -> Iterator[Callable[..., V
     """``visit(script=False, width=360)``: a window; its console must have stayed silent."""
     opened: list[tuple[BrowserContext, Visit]] = []
 
-    def make(*, script: bool = True, width: int = 1280) -> Visit:
+    def make(*, script: bool = True, width: int = 1280, zone: str | None = None) -> Visit:
         context = browser.new_context(
-            java_script_enabled=script, viewport={"width": width, "height": 800}
+            java_script_enabled=script,
+            viewport={"width": width, "height": 800},
+            timezone_id=zone,
         )
         context.set_default_timeout(MILLISECONDS)
         made = Visit(context.new_page(), server)
@@ -388,6 +391,39 @@ def test_a_window_says_when_the_server_is_gone_and_when_it_is_back(
 
 
 def test_a_path_is_copied_by_its_button(
+def test_times_are_told_in_the_readers_own_zone_and_without_a_script_in_utc(
+    visit: Callable[..., Visit],
+) -> None:
+    told = {}
+    for script in (True, False):
+        browser = visit(script=script, zone="Asia/Kolkata")
+        browser.log_in()
+        browser.open("/system/audit")
+        when = browser.page.locator("tbody time").first
+        utc = datetime.fromisoformat((when.get_attribute("datetime") or "").replace("Z", "+00:00"))
+        told[script] = (when.inner_text(), utc)
+    text, utc = told[True]
+    assert text == f"{utc + timedelta(hours=5, minutes=30):%Y-%m-%d %H:%M:%S}"
+    text, utc = told[False]
+    assert text == f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def test_a_time_that_was_told_locally_stays_so_when_its_page_moves(
+    visit: Callable[..., Visit], hub: FakeHub
+) -> None:
+    hub.throttle(SLOW)
+    browser = visit(zone="Asia/Kolkata")
+    browser.log_in()
+    browser.start_download("acme/Large-GGUF:Q8_0")
+    browser.page.get_by_role("link", name="acme/Large-GGUF").click()
+    asked = browser.page.locator("time").first
+    first = wait_for("progress", browser.progress)
+    before = asked.inner_text()
+    assert "UTC" not in before
+    wait_for("progress that moves by itself", lambda: browser.progress() > first)
+    assert asked.inner_text() == before
+
+
     visit: Callable[..., Visit], server: LlamactlProcess, tmp_path: Path
 ) -> None:
     browser = visit()

@@ -13,7 +13,7 @@ from llamactl.web.instance_views import calls_view, instance_view
 from llamactl.web.job_views import current_jobs, job_view
 from llamactl.web.pages.instance_fields import empty_form
 from llamactl.web.pages.instance_form import options_json, values_of
-from llamactl.web.texts import ago_text, duration_text
+from llamactl.web.texts import ago_text, duration_text, moment_html, moment_text, plain
 from llamactl.web.views import cached_models_view, instance_name_for
 
 NOW = 1_800_000_000.0
@@ -40,6 +40,19 @@ def test_a_time_in_the_future_was_just_now() -> None:
     assert ago_text(NOW + 100, NOW) == "just now"
     assert ago_text(NOW - 7300, NOW) == "2 h ago"
 
+    assert ago_text(NOW - 620 * 86400, NOW) == "1 y ago"
+
+
+def test_a_moment_is_told_in_utc_and_for_a_script() -> None:
+    assert moment_text(NOW) == "2027-01-15 08:00 UTC"
+    assert moment_html(NOW, "seconds") == (
+        '<time datetime="2027-01-15T08:00:00Z" data-local="seconds">2027-01-15 08:00:00 UTC</time>'
+    )
+    assert plain(moment_html(NOW)) == moment_html(NOW), "an element of ours is no foreign text"
+
+
+def record(status: JobStatus, tag: str = "Q4_K_M", completed_at: float | None = None) -> Job:
+    return Job("0" * 16, "download", "org/name", tag, status, NOW, 1, completed_at=completed_at)
 
 def job(status: str, **changes: Any) -> dict[str, Any]:
     progress = {
@@ -102,6 +115,38 @@ def test_before_the_plan_is_made_nothing_is_promised() -> None:
 
 
 def test_waiting_is_said_with_its_time() -> None:
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("downloading", ["completed", "downloading", "pending"]),
+        ("queued", ["completed", "pending", "pending"]),
+        ("paused", ["completed", "paused", "paused"]),
+        ("failed", ["completed", "not done", "not done"]),
+        ("cancelled", ["completed", "cancelled", "cancelled"]),
+    ],
+)
+def test_no_file_of_a_job_that_rests_is_shown_as_downloading(status: str, shown: list[str]) -> None:
+    files = [
+        {"name": each, "size": 10, "bytes_downloaded": 5, "status": each}
+        for each in ("completed", "downloading", "pending")
+    ]
+    view = job_view(job(status, progress={"files": files}), NOW)
+    assert [file.status for file in view.files] == shown
+
+
+def test_a_check_that_found_damage_does_not_look_as_if_it_had_read_nothing() -> None:
+    nothing_whole = {"bytes_downloaded": 0, "total_bytes": 1000}
+    failed = job("failed", kind="verify", completed_at=NOW - 300, progress=nothing_whole)
+    assert not job_view(failed, NOW).shows_progress
+    assert job_view({**failed, "kind": "download"}, NOW).shows_progress
+
+
+def test_a_job_that_ended_says_how_long_ago() -> None:
+    ended = job_view(job("completed", completed_at=NOW - 300), NOW).ended
+    assert ended is not None and (ended.ago, ended.full) == ("5 min ago", "2027-01-15 07:55 UTC")
+    assert job_view(job("downloading"), NOW).ended is None
+
+
     view = job_view(job("downloading", detail="rate_limited", retry_at=NOW + 90), NOW)
     assert view.label == "downloading, rate limited"
     assert view.said == "The hub asks to wait. The next try is in 1 min 30 s."
