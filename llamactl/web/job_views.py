@@ -29,10 +29,10 @@ JOB_BUTTONS: Mapping[str, tuple[Button, ...]] = {
     "completed": (("remove", "Remove from the list", "quiet"),),
     "cancelled": (("remove", "Remove from the list", "quiet"),),
 }
-DETAILS = {
 #: What a file that is not done is called while its job rests.
 AT_REST = {"queued": "pending", "paused": "paused", "failed": "not done", "cancelled": "cancelled"}
     "stalled": "No byte has come for a while; it is being asked for anew.",
+DETAILS = {
     "rate_limited": "The hub asks to wait.",
     "retrying": "The connection failed; it is tried again.",
     "verifying": "All bytes are here; their checksum is being verified.",
@@ -59,10 +59,10 @@ class JobView:
     kind: str
     kind_label: str
     repo: str
-    tag: str
     org: str
     name: str
     reference: str
+    tag: str
     status: str
     label: str
     tone: str
@@ -139,13 +139,13 @@ def job_view(job: Json, now: float) -> JobView:
     # A check that failed has read everything; its bytes count what was found whole.
     without_progress = {"completed", "cancelled", *(("failed",) if checks else ())}
         error=sentence_start(job.get("error") or ""),
+        org=org,
+        name=name,
         model_path=job.get("model_path") or "",
         commit_hash=job.get("commit_hash") or "",
         created=moment_html(job["created_at"]),
         completed=moment_html(ended) if ended else "",
         ended=moment_view(ended, now) if ended else None,
-        org=org,
-        name=name,
         buttons=JOB_BUTTONS.get(status, ()),
     )
 
@@ -164,7 +164,7 @@ def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
         if recent if ended else job["status"] != "failed" or what not in later:
             shown.append(job_view(job, now))
         later.add(what)
-    return JobsView(tuple(shown))
+    return shown
 
 
 def limits_text(limits: Limits) -> str:
