@@ -31,8 +31,8 @@ JOB_BUTTONS: Mapping[str, tuple[Button, ...]] = {
 }
 #: What a file that is not done is called while its job rests.
 AT_REST = {"queued": "pending", "paused": "paused", "failed": "not done", "cancelled": "cancelled"}
-    "stalled": "No byte has come for a while; it is being asked for anew.",
 DETAILS = {
+    "stalled": "No byte has come for a while; it is being asked for anew.",
     "rate_limited": "The hub asks to wait.",
     "retrying": "The connection failed; it is tried again.",
     "verifying": "All bytes are here; their checksum is being verified.",
@@ -61,8 +61,8 @@ class JobView:
     repo: str
     org: str
     name: str
-    reference: str
     tag: str
+    reference: str
     status: str
     label: str
     tone: str
@@ -81,9 +81,9 @@ class JobView:
     commit_hash: str
     created: str
     completed: str
+    ended: Moment | None
     buttons: tuple[Button, ...]
 
-    ended: Moment | None
     @property
     def moving(self) -> bool:
         """Whether this will look different in a moment."""
@@ -112,11 +112,17 @@ def job_view(job: Json, now: float) -> JobView:
     reference = f"{job['repo']}:{job['tag']}" if job["tag"] else job["repo"]
     verifying = detail == "verifying"
     checks = job["kind"] == "verify"
+    ended = job.get("completed_at")
+    org, _, name = job["repo"].partition("/")
+    # A check that failed has read everything; its bytes count what was found whole.
+    without_progress = {"completed", "cancelled", *(("failed",) if checks else ())}
     return JobView(
         id=job["id"],
         kind=job["kind"],
         kind_label="Verification" if checks else "Download",
         repo=job["repo"],
+        org=org,
+        name=name,
         tag=job["tag"] or "",
         reference=reference,
         status=status,
@@ -134,13 +140,7 @@ def job_view(job: Json, now: float) -> JobView:
         eta=_eta(progress.get("eta_seconds")),
         current_file=progress.get("current_file") or "",
         files=tuple(_file_progress(file, status) for file in progress.get("files") or ()),
-    ended = job.get("completed_at")
-    org, _, name = job["repo"].partition("/")
-    # A check that failed has read everything; its bytes count what was found whole.
-    without_progress = {"completed", "cancelled", *(("failed",) if checks else ())}
         error=sentence_start(job.get("error") or ""),
-        org=org,
-        name=name,
         model_path=job.get("model_path") or "",
         commit_hash=job.get("commit_hash") or "",
         created=moment_html(job["created_at"]),
@@ -164,7 +164,7 @@ def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
         if recent if ended else job["status"] != "failed" or what not in later:
             shown.append(job_view(job, now))
         later.add(what)
-    return shown
+    return JobsView(tuple(shown))
 
 
 def limits_text(limits: Limits) -> str:

@@ -39,7 +39,6 @@ def test_spans_are_read_in_their_two_largest_units(seconds: float, text: str) ->
 def test_a_time_in_the_future_was_just_now() -> None:
     assert ago_text(NOW + 100, NOW) == "just now"
     assert ago_text(NOW - 7300, NOW) == "2 h ago"
-
     assert ago_text(NOW - 620 * 86400, NOW) == "1 y ago"
 
 
@@ -50,9 +49,6 @@ def test_a_moment_is_told_in_utc_and_for_a_script() -> None:
     )
     assert plain(moment_html(NOW)) == moment_html(NOW), "an element of ours is no foreign text"
 
-
-def record(status: JobStatus, tag: str = "Q4_K_M", completed_at: float | None = None) -> Job:
-    return Job("0" * 16, "download", "org/name", tag, status, NOW, 1, completed_at=completed_at)
 
 def job(status: str, **changes: Any) -> dict[str, Any]:
     progress = {
@@ -114,7 +110,6 @@ def test_before_the_plan_is_made_nothing_is_promised() -> None:
     assert (view.total, view.speed, view.eta) == ("", "", "")
 
 
-def test_waiting_is_said_with_its_time() -> None:
 @pytest.mark.parametrize(
     ("status", "shown"),
     [
@@ -147,6 +142,7 @@ def test_a_job_that_ended_says_how_long_ago() -> None:
     assert job_view(job("downloading"), NOW).ended is None
 
 
+def test_waiting_is_said_with_its_time() -> None:
     view = job_view(job("downloading", detail="rate_limited", retry_at=NOW + 90), NOW)
     assert view.label == "downloading, rate limited"
     assert view.said == "The hub asks to wait. The next try is in 1 min 30 s."
