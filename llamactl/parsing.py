@@ -60,7 +60,7 @@ def number(low: float, high: float, *, whole: bool) -> Parser:
                 raise ValueError(f"must be {kind}") from None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError("must be a number")
-        if whole and value != int(value):
+        if whole and isinstance(value, float) and not value.is_integer():
             raise ValueError("must be a whole number")
         if math.isnan(value) or not low <= value <= high:
             raise ValueError(f"must lie between {low:g} and {high:g}")
