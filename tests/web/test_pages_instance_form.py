@@ -199,6 +199,28 @@ def test_a_pasted_line_fills_the_fields_and_names_what_it_cannot_take(visitor: V
     assert visitor.path == "/instances/tiny-q4_k_m", visitor.page.text
 
 
+def test_a_pasted_line_that_fetches_what_is_cached_has_it_as_its_model(visitor: Visitor) -> None:
+    visitor.press(f"Run {REFERENCE}")
+    page = visitor.press("Fill the fields", command=f"llama-server -hf {REFERENCE} -c 2048")
+    assert (typed(page, "model"), typed(page, "hf_repo")) == (REFERENCE, "")
+    assert f"{REFERENCE} is cached and is the model, so nothing is fetched" in page.text
+    assert "About" in estimate(page) and "-hf" not in line(page)
+    assert "--mmproj" in line(page), "as with -hf"
+    page = visitor.press("Fill the fields", command=f"llama-server -hf {REFERENCE} --no-mmproj")
+    assert typed(page, "model") == REFERENCE and "--mmproj " not in line(page)
+
+
+@pytest.mark.parametrize(
+    "flags", [f"-hf {REPO}:Q8_0", f"-hf {REPO} -hff Tiny-Q4_K_M.gguf", "-hf other/Tiny-GGUF"]
+)
+def test_a_pasted_line_that_fetches_something_else_is_left_as_it_is(
+    visitor: Visitor, flags: str
+) -> None:
+    visitor.press(f"Run {REFERENCE}")
+    page = visitor.press("Fill the fields", command=f"llama-server {flags}")
+    assert typed(page, "model") == "" and typed(page, "hf_repo") in flags.split()
+
+
 @pytest.mark.parametrize("pasted", ["", "rm -rf /", "llama-server -c many", "llama-server 'a"])
 def test_a_line_that_is_none_is_told_beside_it(visitor: Visitor, pasted: str) -> None:
     visitor.press(f"Run {REFERENCE}")

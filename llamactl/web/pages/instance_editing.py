@@ -209,10 +209,16 @@ def _fill_from_line(page: FormPage) -> None:
     try:
         raw = parse_command(command)
         page.notes = list(left_out(command).items())
-        options = Options.parse(raw, services().config)
+        read = Options.parse(raw, services().config)
     except InvalidRequest as error:
         page.command_wrong, page.status = error.details, 400
         return
+    options = instance_starts.with_cached_model(read)
+    if options is not read:
+        repo = options.text_option("model")
+        page.notes.append(
+            ("--hf-repo", f"{repo} is cached and is the model, so nothing is fetched")
+        )
     page.typed = instance_form.with_backend(page.typed, options.to_json()["backend_options"])
     if options.environment:
         lines = [f"{name}={value}" for name, value in options.environment.items()]
