@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,21 +98,36 @@ def test_without_symlinks_a_snapshot_holds_hard_links(
     assert caches.tree() == set()
 
 
-def test_two_file_systems_hold_one_copy(
-    caches: Caches, make_caches: CachesFactory, tmp_path: Path
-) -> None:
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the test's own."""
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system to try")
-    far = other / f"llamactl-test-{os.getpid()}"
-    far.mkdir()
-    caches.hub.symlink_to(far)
+    folder = other / f"llamactl-test-{os.getpid()}"
+    folder.mkdir()
     try:
-        caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
-        assert caches.blob(Q4).is_symlink()
-        assert caches.shown() == [f"{REPO}:Q4_K_M"]
-        assert offline.find(caches.hub, REPO) == [content_of(Q4)]
-        caches.cache.delete(REPO, None)
-        assert list(far.iterdir()) == []
+        yield folder
     finally:
-        disk.remove_tree(other, far)
+        disk.remove_tree(other, folder)
+
+
+def test_two_file_systems_hold_one_copy(caches: Caches, far: Path) -> None:
+    caches.hub.symlink_to(far)
+    caches.download(f"{REPO}:Q4_K_M", listing_of([Q4]))
+    assert caches.blob(Q4).is_symlink()
+    assert caches.shown() == [f"{REPO}:Q4_K_M"]
+    assert offline.find(caches.hub, REPO) == [content_of(Q4)]
+    caches.cache.delete(REPO, None)
+    assert list(far.iterdir()) == []
+
+
+def test_a_file_gets_its_final_name_on_another_file_system_too(tmp_path: Path, far: Path) -> None:
+    source, place = tmp_path / "part", far / "model.gguf"
+    source.write_bytes(content_of(Q4))
+    source.chmod(0o640)
+    disk.move(source, place)
+    assert place.read_bytes() == content_of(Q4)
+    assert place.stat().st_mode & 0o777 == 0o640
+    assert not source.exists()
+    assert list(far.iterdir()) == [place]
