@@ -21,7 +21,6 @@ from tests.models.conftest import (
     REPOSITORY,
     SHARDS,
     Caches,
-    CachesFactory,
     content_of,
     hub_file,
     listing_of,
