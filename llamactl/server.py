@@ -40,6 +40,8 @@ GRACEFUL_TIMEOUT = int(STREAM_GRACE + STOP_LIMIT + 5)
 LAST_ANSWERS = 2.0
 #: Open files beside two for each connection, its own and that to an instance.
 FURTHER_FILES = 1024
+#: What strangers may read without a key is smaller, so that no thread waits until they have.
+SEND_BUFFER = 256 * 1024
 #: Seconds for everything to end when the gunicorn master was killed.
 HURRY_LIMIT = 1.5
 
@@ -148,6 +150,9 @@ class _Hooks:
     def when_ready(self, server: Any) -> None:
         host, port = server.LISTENERS[0].sock.getsockname()[:2]
         self.lock.write_note(pid=os.getpid(), url=self._url(host, port))
+        for listener in server.LISTENERS:
+            # Connections have it from their listener.
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         _tell_workers_of_a_second_signal(server)
 
     def nworkers_changed(self, server: Any, new: int, _old: int | None) -> None:

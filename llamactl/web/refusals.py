@@ -11,11 +11,14 @@ import socket
 import threading
 from typing import IO
 
-from flask import Response, request
+from flask import request
+from werkzeug.wrappers import Response
 
 #: The most that is taken of one request; nginx and gateway.max_body as shipped allow half of it.
 LARGEST = 64 << 20
 SECONDS = 3.0
+#: How many threads may be at it; whoever is refused beyond that is just cut off.
+PLACES = threading.BoundedSemaphore(16)
 _PIECE = 1 << 16
 #: gunicorn's errors of a body that is framed wrong, by name, since views run under others too.
 HTTP_PARSER = "gunicorn.http.errors"
@@ -28,7 +31,15 @@ def take_rest(response: Response) -> None:
         return
     if request.content_length or "Transfer-Encoding" in request.headers:
         body = request.environ["wsgi.input"]
-        response.call_on_close(lambda: _drop(body, connection))
+        response.call_on_close(lambda: _drop_where_there_is_room(body, connection))
+
+
+def _drop_where_there_is_room(body: IO[bytes], connection: socket.socket) -> None:
+    if PLACES.acquire(blocking=False):
+        try:
+            _drop(body, connection)
+        finally:
+            PLACES.release()
 
 
 def _drop(body: IO[bytes], connection: socket.socket) -> None:

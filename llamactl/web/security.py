@@ -21,6 +21,7 @@ from llamactl.errors import PermissionDenied
 from llamactl.web import browser, services
 from llamactl.web.browser import SAFE_METHODS
 from llamactl.web.proxies import FrontDoor
+from llamactl.web.refusals import take_rest
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -38,6 +39,8 @@ HEADERS = {
 KEYED_PREFIXES = ("/api", "/v1", "/llama-cpp")
 _BELOW_KEYED = tuple(prefix + "/" for prefix in KEYED_PREFIXES)
 LARGEST_FORM = 1 << 20
+#: The login is a small form; the web server has all of such a one before a thread begins with it.
+LARGEST_FORM_OF_A_STRANGER = 1 << 15
 A_YEAR = 365 * 86400
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:@/\\,\s]+)(:[0-9]{1,5})?")
@@ -91,6 +94,11 @@ def refuse_forged_form() -> AnyResponse | None:
     request.max_content_length = LARGEST_FORM
     if not browser.comes_from_our_pages():
         raise PermissionDenied("A page of another site may not change anything here")
+    if browser.needs_login() and not _is_small():
+        # Nobody who is not logged in makes a thread wait for a body.
+        answer = browser.to_login()
+        take_rest(answer)
+        return answer
     if browser.csrf_matches(request.form.get("csrf_token")):
         browser.trust_form()
         return None
@@ -147,6 +155,12 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_small() -> bool:
+    if "Transfer-Encoding" in request.headers:
+        return False
+    return (request.content_length or 0) <= LARGEST_FORM_OF_A_STRANGER
 
 
 def _allowed_origin() -> str | None:
