@@ -80,8 +80,8 @@ class Server:
     def put(self, path: str, body: object) -> Any:
         return self._call("PUT", path, {}, body=body)
 
-    def delete(self, path: str, **query: object) -> None:
-        self._call("DELETE", path, query)
+    def delete(self, path: str, **query: object) -> Any:
+        return self._call("DELETE", path, query)
 
     def text(self, path: str, **query: object) -> str:
         """A plain text answer."""

@@ -78,6 +78,18 @@ _action("retry", "Try failed jobs again, from what was fetched.", "is tried agai
 
 
 @jobs.command()
+@server_options
+def clear(url: str | None, key: str | None, config_file: Path | None) -> None:
+    """Take what has ended off the list; failed downloads with bytes to go on from stay."""
+    cleared = find_server(config_file, url, key).delete(f"{MODELS}/jobs")
+    removed, kept = cleared["removed"], cleared["kept"]
+    say(f"{removed} {'job has' if removed == 1 else 'jobs have'} left the list.")
+    if kept:
+        stay = "failed download stays: it has" if kept == 1 else "failed downloads stay: they have"
+        say(f"{kept} {stay} bytes to go on from. Delete them with: llamactl jobs rm ID")
+
+
+@jobs.command()
 @_ids
 @server_options
 def rm(

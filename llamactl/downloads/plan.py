@@ -37,6 +37,10 @@ class Plan:
     def with_done(self, *filenames: str) -> Plan:
         return replace(self, done=self.done.union(filenames))
 
+    def chosen_only(self) -> Plan:
+        """What a job that is done is remembered by; a repository may list thousands of files."""
+        return replace(self, manifest=None, listing=())
+
     def to_json(self) -> str:
         """The plan as the jobs' table keeps it."""
         manifest = None if self.manifest is None else base64.b64encode(self.manifest).decode()

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from llamactl.downloads.checkup import Checkup, Order
 from llamactl.downloads.leftovers import is_about, plan_of, remove_leftovers
 from llamactl.downloads.limits import Limits, LimitStore
 from llamactl.downloads.plan import Plan
+from llamactl.downloads.progress import Progress
 from llamactl.downloads.run import Run, end_of
 from llamactl.downloads.snapshots import JobSnapshot
 from llamactl.downloads.space import Space
@@ -85,9 +86,7 @@ class DownloadQueue:
         with self._changed:
             self._set = self._limit_store.load()
             self._bandwidth.set_limit(self.limits.bandwidth_limit)
-            for entry in self._table.load():
-                job = entry.job
-                entry.progress = resting_progress(job.repo_id, plan_of(job), self._cache)
+            self._table.load(self._look)
             self._started = transfers
             self._fill()
 
@@ -147,10 +146,16 @@ class DownloadQueue:
             self._fill()
             return entry.snapshot()
 
-    def jobs(self) -> list[JobSnapshot]:
-        """Every job, newest first."""
+    def jobs(
+        self, choose: Callable[[Sequence[Job]], Iterable[Job]] | None = None
+    ) -> list[JobSnapshot]:
+        """Every job, newest first, or those of them that ``choose`` picks."""
         with self._changed:
-            return [entry.snapshot() for entry in self._table.newest_first()]
+            entries = {entry.job.id: entry for entry in self._table.newest_first()}
+            if choose is None:
+                return [entry.snapshot() for entry in entries.values()]
+            chosen = choose([entry.job for entry in entries.values()])
+            return [entries[job.id].snapshot() for job in chosen]
 
     def job(self, job_id: str) -> JobSnapshot:
         """One job; raises ``JobNotFound``."""
@@ -187,6 +192,34 @@ class DownloadQueue:
             else:
                 self._table.apply(entry, "cancel", **end_of("cancel"))
             self._remove_leftovers(entry.job)
+
+    def clear(self) -> tuple[int, int]:
+        """Take what has ended off the list; how many jobs went, and how many such stay.
+
+        A failed download that can go on from bytes on the disk stays, unless a later one brought
+        the model.
+        """
+        with self._changed:
+            gone, kept = [], 0
+            brought: set[tuple[str, str]] = set()
+            for entry in self._table.newest_first():
+                job = entry.job
+                what = ModelRef(job.repo_id, job.tag).key
+                if (
+                    job.status == "failed"
+                    and what not in brought
+                    and self._look(job).bytes_downloaded
+                ):
+                    kept += 1
+                elif job.status in FINISHED:
+                    gone.append(entry)
+                if job.status == "completed" and job.kind == "download":
+                    brought.add(what)
+            self._table.remove(*gone)
+            for entry in gone:
+                if entry.job.status == "failed":
+                    self._remove_leftovers(entry.job)
+            return len(gone), kept
 
     def uses(self, repo_id: str, tag: str | None = None) -> bool:
         """Whether an active job is about this model, or any of the repository."""
@@ -246,6 +279,10 @@ class DownloadQueue:
             self._bandwidth.set_limit(self.limits.bandwidth_limit)
             self._fill()
             self._table.touch()
+
+    def _look(self, job: Job) -> Progress:
+        """How far a job is that does not run, by what lies on the disk."""
+        return resting_progress(job.repo_id, plan_of(job), self._cache)
 
     def _check_accepting(self) -> None:
         if self._stopping:
@@ -327,10 +364,9 @@ class DownloadQueue:
                 self._remove_leftovers(entry.job)
 
     def _end_run(self, entry: Entry, run: Run, event: JobEvent, changes: dict[str, Any]) -> None:
-        entry.progress = replace(
-            run.work.progress(), bytes_per_second=0.0, detail=None, retry_at=None
-        )
-        entry.run = None
+        entry.rest(replace(run.work.progress(), bytes_per_second=0.0, detail=None, retry_at=None))
+        if event == "complete" and (plan := plan_of(entry.job)) is not None:
+            changes = {**changes, "plan": plan.chosen_only().to_json()}
         self._table.end(entry, event, **changes)
         if event == "cancel":
             self._remove_leftovers(entry.job)

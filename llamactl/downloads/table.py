@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +29,24 @@ _KEPT_DAYS = 30
 class Entry:
     """A job, how far it is while it does not run, and its run while it does.
 
-    ``ask_again``: the plan led nowhere, so the next run asks the hub for another.
+    ``look`` finds out how far a job of an earlier process is, once somebody asks: thousands that
+    have ended may be listed, and a start waits for none of them. ``ask_again``: the plan led
+    nowhere, so the next run asks the hub for another.
     """
 
     job: Job
     progress: Progress
     run: Run | None = None
     ask_again: bool = False
+    look: Callable[[Job], Progress] | None = None
+
+    def rest(self, progress: Progress) -> None:
+        """It does not run any more, and came so far."""
+        self.run, self.look, self.progress = None, None, progress
 
     def snapshot(self) -> JobSnapshot:
+        if self.run is None and self.look is not None:
+            self.rest(self.look(self.job))
         progress = self.progress if self.run is None else self.run.work.progress()
         return JobSnapshot(self.job, progress)
 
@@ -52,7 +61,7 @@ class JobTable:
         self._entries: dict[str, Entry] = {}
         self._positions = itertools.count(1)
 
-    def load(self) -> list[Entry]:
+    def load(self, look: Callable[[Job], Progress]) -> None:
         """Read the jobs of earlier processes; one that ran goes back to the queue."""
         forgotten = time.time() - _KEPT_DAYS * 86400
         for job in self._store.load():
@@ -62,10 +71,9 @@ class JobTable:
             if job.status == "downloading":
                 job = job.after("requeue")
                 self._store.save(job)
-            self._entries[job.id] = Entry(job, Progress())
+            self._entries[job.id] = Entry(job, Progress(), look=look)
         last = max((entry.job.position for entry in self._entries.values()), default=0)
         self._positions = itertools.count(last + 1)
-        return list(self._entries.values())
 
     def get(self, job_id: str) -> Entry:
         """One job; raises ``JobNotFound``."""
@@ -137,9 +145,10 @@ class JobTable:
         entry.job = job
         self.touch()
 
-    def remove(self, entry: Entry) -> None:
-        self._store.delete(entry.job.id)
-        del self._entries[entry.job.id]
+    def remove(self, *entries: Entry) -> None:
+        self._store.delete(*(entry.job.id for entry in entries))
+        for entry in entries:
+            del self._entries[entry.job.id]
         self.touch()
 
     def touch(self) -> None:

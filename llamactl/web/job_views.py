@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llamactl.downloads.limits import Limits
+from llamactl.downloads.states import Job
 from llamactl.errors import sentence_start
 from llamactl.sizes import size_text
 from llamactl.web.texts import duration_text, moment_html
@@ -70,6 +71,7 @@ class JobView:
     shows_progress: bool
     fraction: int | None
     percent: str
+    fetched: bool
     downloaded: str
     total: str
     speed: str
@@ -90,6 +92,13 @@ class JobView:
         return self.status in {"queued", "downloading"}
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and no byte on the disk waits for a retry."""
+        if self.status == "failed":
+            return self.kind == "verify" or not self.fetched
+        return self.status in {"completed", "cancelled"}
+
+    @property
     def repairable(self) -> bool:
         """Whether a repair of the same files is the thing to offer."""
         return self.kind == "verify" and self.status == "failed"
@@ -97,11 +106,24 @@ class JobView:
 
 @dataclass(frozen=True)
 class JobsView:
+    """Some jobs, newest first; ``earlier`` and ``later`` lead to the pages of the others.
+
+    ``more``: how many there are beyond those that are shown.
+    """
+
     jobs: tuple[JobView, ...]
+    more: int = 0
+    later: str = ""
+    earlier: str = ""
 
     @property
     def moving(self) -> bool:
         return any(job.moving for job in self.jobs)
+
+    @property
+    def clearable(self) -> bool:
+        """Whether some of them are only there to be read."""
+        return any(job.is_over for job in self.jobs)
 
 
 def job_view(job: Json, now: float) -> JobView:
@@ -132,6 +154,7 @@ def job_view(job: Json, now: float) -> JobView:
         shows_progress=status not in without_progress and bool(total or done),
         fraction=min(1000, done * 1000 // total) if total else None,
         percent=f"{min(100, done * 100 // total)} %" if total else "",
+        fetched=done > 0,
         downloaded=size_text(done),
         total=size_text(total) if total else "",
         speed=f"{size_text(progress['bytes_per_second'])}/s"
@@ -150,7 +173,7 @@ def job_view(job: Json, now: float) -> JobView:
     )
 
 
-def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
+def current_jobs(jobs: Sequence[Job], now: float) -> list[Job]:
     """The jobs that the page of models shows: those not done, those failed, those just ended.
 
     ``jobs`` are newest first. A failure is not shown once a later job is about the same model.
@@ -158,13 +181,13 @@ def current_jobs(jobs: Sequence[Json], now: float) -> JobsView:
     shown = []
     later: set[tuple[str, str]] = set()
     for job in jobs:
-        what = (job["repo"], str(job["tag"]).casefold())
-        recent = now - (job.get("completed_at") or 0) < RECENT_SECONDS
-        ended = job["status"] in {"completed", "cancelled"}
-        if recent if ended else job["status"] != "failed" or what not in later:
-            shown.append(job_view(job, now))
+        what = (job.repo_id, job.tag.casefold())
+        recent = now - (job.completed_at or 0) < RECENT_SECONDS
+        ended = job.status in {"completed", "cancelled"}
+        if recent if ended else job.status != "failed" or what not in later:
+            shown.append(job)
         later.add(what)
-    return JobsView(tuple(shown))
+    return shown
 
 
 def limits_text(limits: Limits) -> str:

@@ -67,6 +67,23 @@ def test_a_job_is_removed(run: Run, rest: FakeRest) -> None:
     assert run("jobs", "rm", "aa").code == 0
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (0, ["1 job has left the list."]),
+        (
+            2,
+            ["1 job has left the list.", "2 failed downloads stay: they have bytes to go on from."],
+        ),
+    ],
+)
+def test_what_has_ended_is_cleared(run: Run, rest: FakeRest, kept: int, said: list[str]) -> None:
+    rest.answers[f"DELETE {JOBS}"] = (200, {"removed": 1, "kept": kept})
+    told = run("jobs", "clear")
+    assert (told.code, told.out) == (0, "")
+    assert all(each in told.err for each in said) and len(told.err.splitlines()) == len(said)
+
+
 def test_a_job_that_is_not_there_is_an_error(run: Run, rest: FakeRest) -> None:
     answer = {"error": "job_not_found", "details": "There is no job aa."}
     rest.answers[f"POST {JOBS}/aa/pause"] = (404, answer)

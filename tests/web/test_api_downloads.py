@@ -74,6 +74,19 @@ def test_the_total_is_known_and_the_bytes_grow_while_it_downloads(
     assert (job["model_path"], job["completed_at"]) == (None, None)
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_what_has_ended_is_cleared(
+    client: FlaskClient, models: Models, repo: str, slow: str, base: str
+) -> None:
+    models.fetch(f"{repo}:q4_k_m")
+    going_on = models.download(slow).get_json()["job_id"]
+    answer = client.delete(f"{base}/jobs")
+    assert (answer.status_code, answer.get_json()) == (200, {"removed": 1, "kept": 0})
+    jobs = client.get(f"{base}/jobs").get_json()["jobs"]
+    assert [job["id"] for job in jobs] == [going_on]
+    assert client.get(base).get_json() != []
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 @pytest.mark.parametrize("base", BASES)
 def test_each_route_has_two_addresses_with_and_without_a_slash(

@@ -43,6 +43,11 @@ def job(page: Element) -> Element:
     return page.one("article")
 
 
+def link(page: Element, text: str) -> str:
+    (found,) = (each for each in page.all("a") if each.text == text)
+    return found["href"]
+
+
 def cached(visitor: Visitor, reference: str) -> Element:
     download(visitor, reference)
     return until(
@@ -116,6 +121,43 @@ def test_a_failed_download_says_why_and_is_retried(visitor: Visitor, hub: FakeHu
     hub.add_repo(REPO, {Q4: seeded_bytes(SIZE, 1)})
     visitor.press(f"Retry {REFERENCE}")
     until(visitor, "/models", lambda page: "completed" in job(page).text)
+
+
+@pytest.mark.parametrize("address", ["/models", "/downloads"])
+def test_what_has_ended_is_cleared_by_a_button(
+    visitor: Visitor, repo: str, hub: FakeHub, address: str
+) -> None:
+    cached(visitor, repo)
+    download(visitor, "nobody/nothing-GGUF")
+    until(visitor, address, lambda page: "failed" in page.text)
+    visitor.press("Clear Ended")
+    assert visitor.path == address
+    page = visitor.open(address)
+    assert not any(page.all("article")) and "Clear Ended" not in visitor.buttons()
+    assert "Q4_K_M" in visitor.open("/models").one(id="cached").text, "the model stays"
+
+
+def test_many_downloads_are_shown_page_by_page(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamactl.web.pages.downloads.PER_PAGE", 2)
+    monkeypatch.setattr("llamactl.web.pages.models.MOST_JOBS", 1)
+    for number in range(3):
+        download(visitor, f"nobody/nothing{number}")
+    page = until(visitor, "/downloads", lambda page: page.text.count("does not exist") == 2)
+    assert "nothing2" in page.text and "nothing0" not in page.text
+    earlier = visitor.open(link(page, "Earlier (1)"))
+    assert "nothing0" in earlier.text and "nothing2" not in earlier.text
+    part = earlier.one(id="jobs")["hx-get"]
+    assert visitor.client.get(part).status_code == 204, "the same page of them is asked for again"
+    assert link(earlier, "Later") == "/downloads"
+    beyond = visitor.open("/downloads?page=9")
+    assert "No job is that old." in beyond.text
+    for typed in ("0", "-1", "x", "\u0661", "9" * 50):
+        assert "nothing2" in visitor.open(f"/downloads?page={typed}").text
+    models = visitor.open("/models")
+    assert len(list(models.all("article"))) == 1
+    assert link(models, "2 more") == "/downloads"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from llamactl.config import Config
+from llamactl.downloads.states import Job, JobStatus
 from llamactl.instances.masking import unmasked
 from llamactl.instances.options import Options
 from llamactl.web.instance_views import calls_view, instance_view
-from llamactl.web.job_views import current_jobs, job_view
+from llamactl.web.job_views import JobsView, current_jobs, job_view
 from llamactl.web.pages.instance_fields import empty_form
 from llamactl.web.pages.instance_form import options_json, values_of
 from llamactl.web.texts import ago_text, duration_text, moment_html, moment_text, plain
@@ -48,6 +49,10 @@ def test_a_moment_is_told_in_utc_and_for_a_script() -> None:
         '<time datetime="2027-01-15T08:00:00Z" data-local="seconds">2027-01-15 08:00:00 UTC</time>'
     )
     assert plain(moment_html(NOW)) == moment_html(NOW), "an element of ours is no foreign text"
+
+
+def record(status: JobStatus, tag: str = "Q4_K_M", completed_at: float | None = None) -> Job:
+    return Job("0" * 16, "download", "org/name", tag, status, NOW, 1, completed_at=completed_at)
 
 
 def job(status: str, **changes: Any) -> dict[str, Any]:
@@ -150,21 +155,37 @@ def test_waiting_is_said_with_its_time() -> None:
 
 def test_the_page_of_models_shows_jobs_that_matter_now() -> None:
     jobs = [
-        job("downloading"),
-        job("failed", completed_at=NOW - 9999, tag="Q8_0"),
-        job("completed", completed_at=NOW - 10),
-        job("completed", completed_at=NOW - 9999),
+        record("downloading"),
+        record("failed", completed_at=NOW - 9999, tag="Q8_0"),
+        record("completed", completed_at=NOW - 10),
+        record("completed", completed_at=NOW - 9999),
     ]
-    view = current_jobs(jobs, NOW)
-    assert [each.status for each in view.jobs] == ["downloading", "failed", "completed"]
-    assert view.moving and not current_jobs(jobs[1:], NOW).moving
+    assert current_jobs(jobs, NOW) == jobs[:3]
+
+
+def test_a_list_moves_while_one_of_its_jobs_does() -> None:
+    running, done = job_view(job("downloading"), NOW), job_view(job("completed"), NOW)
+    assert JobsView((done, running)).moving and not JobsView((done,)).moving
+
+
+def test_what_can_go_on_is_not_offered_to_be_cleared() -> None:
+    nothing = {"bytes_downloaded": 0, "total_bytes": None}
+    over = [
+        job("completed"),
+        job("cancelled"),
+        job("failed", progress=nothing),
+        job("failed", kind="verify"),
+    ]
+    assert all(JobsView((job_view(each, NOW),)).clearable for each in over)
+    going_on = [job("failed"), job("paused"), job("queued"), job("downloading", progress=nothing)]
+    assert not JobsView(tuple(job_view(each, NOW) for each in going_on)).clearable
 
 
 def test_a_failure_is_forgotten_once_a_later_job_is_about_the_same_model() -> None:
-    failed = job("failed", completed_at=NOW - 9999, tag="q4_k_m")
-    later = job("completed", completed_at=NOW - 9000)
-    assert current_jobs([later, failed], NOW).jobs == ()
-    assert [each.status for each in current_jobs([failed, later], NOW).jobs] == ["failed"]
+    failed = record("failed", completed_at=NOW - 9999, tag="q4_k_m")
+    later = record("completed", completed_at=NOW - 9000)
+    assert current_jobs([later, failed], NOW) == []
+    assert current_jobs([failed, later], NOW) == [failed]
 
 
 def model(tag: str, *files: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,13 @@ class JobsJson(TypedDict):
     jobs: list[JobJson]
 
 
+class ClearedJson(TypedDict):
+    """How many jobs left the list; `kept` failed downloads stay, which can go on."""
+
+    removed: int
+    kept: int
+
+
 @route(
     blueprint,
     "POST",
@@ -51,6 +58,14 @@ def list_jobs() -> Response:
     """Show all jobs, newest first."""
     listed: JobsJson = {"jobs": [job_json(job) for job in services().downloads.jobs()]}
     return json_answer(listed)
+
+
+@route(blueprint, "DELETE", "/jobs", gives=ClearedJson, answers={200: "How many went"})
+def clear_jobs() -> Response:
+    """Take what has ended off the list, but for failed downloads that have bytes on the disk."""
+    removed, kept = services().downloads.clear()
+    cleared: ClearedJson = {"removed": removed, "kept": kept}
+    return json_answer(cleared)
 
 
 @route(

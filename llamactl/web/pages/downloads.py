@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import job_json
+from llamactl.downloads.states import Job
 from llamactl.settings import SETTINGS
 from llamactl.web import services
 from llamactl.web.job_views import JobsView, JobView, job_view, limits_text
@@ -20,6 +21,7 @@ from llamactl.web.pages.replies import button, done
 
 blueprint = Blueprint("downloads", __name__)
 
+PER_PAGE = 100
 SETTING = {setting.name: setting for setting in SETTINGS}
 
 
@@ -69,6 +71,15 @@ def show(job_id: str) -> Response:
     )
 
 
+@blueprint.post("/downloads/clear")
+@button
+def clear() -> AnyResponse:
+    """Take what has ended off the list, but for what can go on."""
+    services().downloads.clear()
+    models = request.form.get("back") == "models"
+    return done(url_for("pages.models.index" if models else "pages.downloads.index"))
+
+
 @blueprint.post("/downloads/<job_id>/<any(pause, resume, retry, remove):verb>")
 @button
 def act(job_id: str, verb: str) -> AnyResponse:
@@ -87,10 +98,12 @@ def act(job_id: str, verb: str) -> AnyResponse:
 
 def _page(form: Sequence[Field] | None, status: int = 200) -> Response:
     queue = services().downloads
+    typed = request.args.get("page", "")
+    page = max(1, int(typed)) if typed.isascii() and typed.isdigit() and len(typed) < 6 else 1
     return render_page(
         "downloads/index.html",
-        url_for("pages.downloads.index"),
-        {"jobs": _all},
+        _address(page),
+        {"jobs": lambda: _some(page)},
         reload=form is None,
         status=status,
         form=form,
@@ -132,10 +145,28 @@ def _back(job_id: str, verb: str) -> str:
     return url_for("pages.downloads.index")
 
 
-def _all() -> Part:
-    now = time.time()
-    view = JobsView(tuple(job_view(job_json(each), now) for each in services().downloads.jobs()))
+def _some(page: int) -> Part:
+    """The jobs of one page, counted from 1."""
+    now, total, first = time.time(), 0, (page - 1) * PER_PAGE
+
+    def choose(jobs: Sequence[Job]) -> Sequence[Job]:
+        nonlocal total
+        total = len(jobs)
+        return jobs[first : first + PER_PAGE]
+
+    shown = services().downloads.jobs(choose)
+    more = max(0, total - first - len(shown))
+    view = JobsView(
+        tuple(job_view(job_json(each), now) for each in shown),
+        more,
+        later=_address(page - 1) if page > 1 else "",
+        earlier=_address(page + 1) if more else "",
+    )
     return Part("downloads/_jobs.html", view, view.moving)
+
+
+def _address(page: int) -> str:
+    return url_for("pages.downloads.index", page=page if page > 1 else None)
 
 
 def _view(job_id: str) -> JobView:

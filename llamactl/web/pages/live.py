@@ -77,11 +77,12 @@ def _draw(name: str, address: str, part: Part) -> tuple[Markup, str]:
     # Both are our own templates, which escape what they are given.
     inner = Markup(render_template(part.template, view=part.view))
     seen = hashlib.sha256(inner.encode("utf-8", "replace")).hexdigest()[:16]
+    joint = "&" if "?" in address else "?"
     html = render_template(
         "_live.html",
         name=name,
         inner=inner,
-        address=f"{address}?{urlencode({'part': name, 'seen': seen})}",
+        address=f"{address}{joint}{urlencode({'part': name, 'seen': seen})}",
         seconds=MOVING_SECONDS if part.moving else part.resting_seconds,
     )
     return Markup(html), seen

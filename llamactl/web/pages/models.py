@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from llamactl.downloads.snapshots import job_json
+from llamactl.downloads.states import Job
 from llamactl.errors import CacheNotWritable, LlamactlError, ModelInUse, ModelNotFound
 from llamactl.models.reference import ModelRef
 from llamactl.models.snapshots import cached_model_json
 from llamactl.web import services
 from llamactl.web.actions import delete_cached
 from llamactl.web.errors import status_of
-from llamactl.web.job_views import current_jobs
+from llamactl.web.job_views import JobsView, current_jobs, job_view
 from llamactl.web.pages.fields import Field
 from llamactl.web.pages.live import RESTING_SECONDS, Part, render_page
 from llamactl.web.views import cached_models_view, deletion_view
 
 blueprint = Blueprint("models", __name__)
+
+#: The others are on the page of downloads.
+MOST_JOBS = 30
 
 
 @blueprint.get("/")
@@ -83,8 +88,16 @@ def _page(form: Field | None, status: int = 200) -> Response:
 
 
 def _jobs() -> Part:
-    jobs = [job_json(snapshot) for snapshot in services().downloads.jobs()]
-    view = current_jobs(jobs, time.time())
+    now, more = time.time(), 0
+
+    def choose(jobs: Sequence[Job]) -> Sequence[Job]:
+        nonlocal more
+        current = current_jobs(jobs, now)
+        more = max(0, len(current) - MOST_JOBS)
+        return current[:MOST_JOBS]
+
+    shown = services().downloads.jobs(choose)
+    view = JobsView(tuple(job_view(job_json(each), now) for each in shown), more)
     return Part("models/_jobs.html", view, view.moving)
 
 
