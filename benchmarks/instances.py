@@ -22,8 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import machine
-from benchmarks.startup import proportional_kilobytes
+from benchmarks.measure import machine, processor_seconds, proportional_kilobytes
 from tests.e2e.processes import PATIENCE, LlamactlProcess
 from tests.fakes.gguf_files import tiny_gguf
 from tests.fakes.llama import FakeLlama
@@ -185,11 +184,6 @@ def idle_cost(folder: Path) -> str:
         share = (sum(map(processor_seconds, own)) - before) / IDLE_SECONDS
         megabytes = sum(map(proportional_kilobytes, own)) / 1000
     return f"{megabytes:.0f} MB, {share:.2%} of a core"
-
-
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, processor_seconds
 from tests.e2e.processes import LlamactlProcess
 
 MODELS = 1000
@@ -72,13 +72,13 @@ class Asking:
         self._worker = server.worker
 
     def __call__(self) -> tuple[float, float]:
-        began, before = time.monotonic(), cpu_seconds(self._worker)
+        began, before = time.monotonic(), processor_seconds(self._worker)
         self.connection.request("GET", "/api/v1/models", headers=self._headers)
         answer = self.connection.getresponse()
         body = answer.read()
         wall = time.monotonic() - began
         assert answer.status == 200 and len(json.loads(body)) >= MODELS, body[:200]
-        return wall * 1000, (cpu_seconds(self._worker) - before) * 1000
+        return wall * 1000, (processor_seconds(self._worker) - before) * 1000
 
 
 @contextlib.contextmanager
@@ -91,12 +91,6 @@ def serving(server: LlamactlProcess) -> Iterator[Asking]:
     finally:
         asking.connection.close()
         server.stop()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, its threads that have ended included, in steps of a tick."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def fill(flat: Path, hub: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run a command and say what it took: seconds, processor time, memory."""
+"""What a command or a process took: seconds, processor time, memory."""
 
 from __future__ import annotations
 
@@ -61,6 +61,20 @@ def rounds(
             costs[name].append(cost)
             say(f"  {number + 1}/{count} {name}: {cost.wall:.2f} s, {cost.cpu:.2f} s of processor")
     return {name: median(found) for name, found in costs.items()}
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time of a process, its threads that have ended included, in steps of a tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def proportional_kilobytes(pid: int) -> int:
+    """Memory of a process, with its share of what it shares with others."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
 
 
 def machine() -> str:

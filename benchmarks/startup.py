@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.measure import machine, run
+from benchmarks.measure import machine, processor_seconds, proportional_kilobytes, run
 from tests.e2e.processes import LlamactlProcess
 
 ROUNDS = 7
@@ -66,26 +66,11 @@ def seconds_to_first_answer(server: LlamactlProcess) -> float:
 def idle(server: LlamactlProcess) -> str:
     """Proportional set size and share of a core, once the start is over."""
     time.sleep(3)
-    before = processor_seconds(server)
+    before = sum(map(processor_seconds, server.processes()))
     time.sleep(IDLE_SECONDS)
-    share = (processor_seconds(server) - before) / IDLE_SECONDS
-    megabytes = sum(proportional_kilobytes(pid) for pid in server.processes()) / 1000
+    share = (sum(map(processor_seconds, server.processes())) - before) / IDLE_SECONDS
+    megabytes = sum(map(proportional_kilobytes, server.processes())) / 1000
     return f"{megabytes:.0f} MB, {share:.2%} of a core"
-
-
-def processor_seconds(server: LlamactlProcess) -> float:
-    ticks = 0
-    for pid in server.processes():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def proportional_kilobytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
 
 
 if __name__ == "__main__":
