@@ -36,6 +36,13 @@ _DANGEROUS_VARIABLES = re.compile(
     re.IGNORECASE,
 )
 
+#: Words in the names of flags that this table does not have, such as a newer build's, which say
+#: that they reach further than the model.
+_REACHING = re.compile(
+    r"(.*-)?(agent|dir|docker|exec|file|mcp|path|preset|rpc|save|ssl|tools|url)(-.*)?",
+    re.IGNORECASE,
+)
+
 #: llama-server shows the text of these files in its properties or its log: without consent they
 #: must at least be called like what they are meant to be, and not like somebody's secrets.
 SHOWN_FILES = {
@@ -54,7 +61,7 @@ def check_permitted(options: Options, security: SecurityConfig) -> None:
             field="command_override",
         )
     for name, value, where in _flags(options):
-        if name in DANGEROUS and not security.allow_dangerous_flags:
+        if _is_dangerous(name) and not security.allow_dangerous_flags:
             raise InvalidRequest(
                 f"{where}: --{name} reaches files, programs or networks beyond the model",
                 hint="Set security.allow_dangerous_flags in the configuration to allow it.",
@@ -72,6 +79,10 @@ def _flags(options: Options) -> Iterator[tuple[str, Value, str]]:
         yield key.replace("_", "-"), value, f"backend_options.{key}"
     for name, value in options.extra_args.items():
         yield name.lstrip("-"), value, f"backend_options.extra_args.{name}"
+
+
+def _is_dangerous(name: str) -> bool:
+    return name in DANGEROUS or (lookup(name) is None and _REACHING.fullmatch(name) is not None)
 
 
 def _check_shown_file(
@@ -110,7 +121,7 @@ def _check_preset(preset: str, security: SecurityConfig) -> None:
             raise InvalidRequest(f"{where}: {RESERVED[name]}", field="preset_ini")
         if security.allow_dangerous_flags:
             continue
-        if name in DANGEROUS or key.upper().startswith(("LLAMA_", "HF_", "MTMD_")):
+        if _is_dangerous(name) or key.upper().startswith(("LLAMA_", "HF_", "MTMD_")):
             raise InvalidRequest(
                 f"{where}: {key} reaches files, programs or networks beyond the model",
                 hint="Write flags by their names, or set security.allow_dangerous_flags in the "

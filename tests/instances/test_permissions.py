@@ -41,6 +41,28 @@ def test_a_dangerous_flag_needs_the_switch(make_config: ConfigFactory, name: str
 
 @pytest.mark.parametrize(
     "name",
+    ["models-preset-url", "tools-shell", "log-answers-dir", "new-rpc", "exec", "Slot-Save-x"],
+)
+def test_a_flag_of_a_newer_build_that_says_it_reaches_further_needs_the_switch(
+    make_config: ConfigFactory, name: str
+) -> None:
+    assert lookup(name) is None
+    for body in (
+        {"backend_options": {"model": "/m.gguf", "extra_args": {f"--{name}": "x"}}},
+        {"preset_ini": f"[*]\n{name} = x\n"},
+    ):
+        with pytest.raises(InvalidRequest, match="beyond the model"):
+            Options.from_json(body, make_config())
+        Options.from_json(body, make_config({"security.allow_dangerous_flags": True}))
+
+
+def test_other_flags_of_a_newer_build_need_nothing(config: Config) -> None:
+    for name in ("flag-of-tomorrow", "profile", "director", "n-toolset", "urls-x"):
+        Options.from_json({"backend_options": {"extra_args": {f"--{name}": "x"}}}, config)
+
+
+@pytest.mark.parametrize(
+    "name",
     [
         "LD_PRELOAD",
         "LD_LIBRARY_PATH",
