@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import cache_alone, find_server, hub_client
-from llamactl.cli.options import ctx_size_option, json_option, server_options
+from llamactl.cli.options import Where, ctx_size_option, json_option, server_options
 from llamactl.cli.output import print_json, say, table, time_text
 from llamactl.config import load_config
 from llamactl.downloads.offered import offers_json
@@ -32,17 +31,15 @@ def variants(
     repo_id: str,
     ctx_size: int,
     as_json: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """List a repo's quants, their sizes and which fit this machine."""
     _check_repo(repo_id)
-    if url is not None:
-        server = find_server(config_file, url, key)
+    if where.url is not None:
+        server = find_server(where)
         found = server.get(f"{MODELS}/variants", repo=repo_id, ctx_size=ctx_size)
     else:
-        config = load_config(config_file)
+        config = load_config(where.config_file)
         with cache_alone(config) as cache:
             offers = Offers(hub_client(config), cache)
             machine = Backend(config.llama_cpp).machine()
@@ -60,15 +57,15 @@ def variants(
 @click.argument("text", metavar="TEXT")
 @json_option
 @server_options
-def search(
-    text: str, as_json: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def search(text: str, as_json: bool, where: Where) -> None:
     """Find repos with GGUF files on the hub by a part of their names."""
     found: list[Any]
-    if url is not None:
-        found = find_server(config_file, url, key).get(f"{MODELS}/search", q=text)
+    if where.url is not None:
+        found = find_server(where).get(f"{MODELS}/search", q=text)
     else:
-        found = [search_hit_json(hit) for hit in hub_client(load_config(config_file)).search(text)]
+        found = [
+            search_hit_json(hit) for hit in hub_client(load_config(where.config_file)).search(text)
+        ]
     if as_json:
         print_json(found)
     elif found:
@@ -82,19 +79,17 @@ def search(
 @click.argument("repo_id", metavar="[ORG/NAME]", required=False)
 @json_option
 @server_options
-def updates(
-    repo_id: str | None, as_json: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def updates(repo_id: str | None, as_json: bool, where: Where) -> None:
     """List the cached models of which the hub has newer files."""
     if repo_id is not None:
         _check_repo(repo_id)
     found: list[Any]
-    if url is not None:
-        server = find_server(config_file, url, key)
+    if where.url is not None:
+        server = find_server(where)
         found = server.get(f"{MODELS}/updates", repo=repo_id)
         cached = set() if found else {model["repo"] for model in server.get(MODELS)}
     else:
-        config = load_config(config_file)
+        config = load_config(where.config_file)
         with cache_alone(config) as cache:
             newer = find_updates(hub_client(config), cache, repo_id)
             cached = {model.ref.repo_id for model in cache.list()}

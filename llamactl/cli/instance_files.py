@@ -12,7 +12,7 @@ import click
 from llamactl.cli.client import Server, ServerRefused, segment
 from llamactl.cli.instance_options import tell_warnings
 from llamactl.cli.local import find_server
-from llamactl.cli.options import server_options
+from llamactl.cli.options import Where, server_options
 from llamactl.cli.output import say
 from llamactl.errors import InvalidRequest, LlamactlError
 from llamactl.instances.portable import exported, read_instances
@@ -22,16 +22,14 @@ from llamactl.instances.portable import exported, read_instances
 @click.argument("name", required=False)
 @click.option("--all", "whole", is_flag=True, help="Every instance, by name.")
 @server_options
-def export(
-    name: str | None, whole: bool, url: str | None, key: str | None, config_file: Path
-) -> None:
+def export(name: str | None, whole: bool, where: Where) -> None:
     """Print the options of the instance NAME, as `import` takes them.
 
     Values of variables that look like secrets are masked in it.
     """
     if whole == (name is not None):
         raise InvalidRequest("Name one instance, or say --all")
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     if name is not None:
         options = server.get(f"/instances/{segment(name)}")["options"]
     else:
@@ -44,9 +42,7 @@ def export(
 @click.option("--name", default="", help="The name of an instance whose file does not tell it.")
 @click.option("--replace", is_flag=True, help="Replace the options of instances that exist.")
 @server_options
-def import_(
-    file: Any, name: str, replace: bool, url: str | None, key: str | None, config_file: Path
-) -> None:
+def import_(file: Any, name: str, replace: bool, where: Where) -> None:
     """Make the instances that FILE holds, as `export` wrote it; - is standard input.
 
     Nothing is made unless every name in it is free, or --replace is given.
@@ -54,7 +50,7 @@ def import_(
     text = file.read().decode("utf-8", "replace")
     named = name or _name_of(file.name)
     wanted = read_instances(text, name) if name else _with_name_of_the_file(text, named)
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     there = {each["name"] for each in server.get("/instances")}
     taken = sorted(there & wanted.keys())
     if taken and not replace:
@@ -71,11 +67,9 @@ def import_(
 @click.argument("name")
 @click.argument("new")
 @server_options
-def duplicate(
-    name: str, new: str, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def duplicate(name: str, new: str, where: Where) -> None:
     """Make the instance NEW with the options of NAME."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     options = dict(server.get(f"/instances/{segment(name)}")["options"])
     # Two instances cannot both answer to one further name.
     options["aliases"] = []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import quote
 
 import click
 
 from llamactl.cli.client import Server, ServerRefused, segment
 from llamactl.cli.local import find_server
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say, table
 from llamactl.errors import ModelNotFound
 
@@ -21,11 +20,9 @@ LOAD_SECONDS = 120.0
 @click.argument("name")
 @json_option
 @server_options
-def models(
-    name: str, as_json: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def models(name: str, as_json: bool, where: Where) -> None:
     """List what the router NAME offers, and what of it is loaded."""
-    found = find_server(config_file, url, key).get(f"/llama-cpp/{segment(name)}/models")
+    found = find_server(where).get(f"/llama-cpp/{segment(name)}/models")
     if as_json:
         print_json(found)
         return
@@ -40,9 +37,9 @@ def models(
 @click.argument("name")
 @click.argument("model")
 @server_options
-def load(name: str, model: str, url: str | None, key: str | None, config_file: Path | None) -> None:
+def load(name: str, model: str, where: Where) -> None:
     """Have the router NAME load MODEL; a stopped router is started for it."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     _ask(server, name, model, "load", patience=LOAD_SECONDS)
     say(f"{name} loads {model}; see how far it is with: llamactl instances models {name}")
 
@@ -51,11 +48,9 @@ def load(name: str, model: str, url: str | None, key: str | None, config_file: P
 @click.argument("name")
 @click.argument("model")
 @server_options
-def unload(
-    name: str, model: str, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def unload(name: str, model: str, where: Where) -> None:
     """Have the router NAME give back the memory of MODEL."""
-    _ask(find_server(config_file, url, key), name, model, "unload")
+    _ask(find_server(where), name, model, "unload")
     say(f"{name} unloads {model}.")
 
 

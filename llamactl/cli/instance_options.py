@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import click
 
 from llamactl.cli.client import Server, segment
 from llamactl.cli.local import find_server
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say
 from llamactl.errors import InvalidRequest, sentence_start
 from llamactl.instances.flags import lookup
@@ -26,15 +25,13 @@ _OWN = frozenset(each.name for each in fields(Options)) - {"backend_options", "e
 @click.argument("name")
 @click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...")
 @server_options
-def set_(
-    name: str, settings: tuple[str, ...], url: str | None, key: str | None, config_file: Path
-) -> None:
+def set_(name: str, settings: tuple[str, ...], where: Where) -> None:
     """Change options of the instance NAME; it is restarted if it ran.
 
     KEY is one of llama-server's long flags, such as ctx_size, or one of the instance's own options,
     such as idle_timeout. Without a value (`ctx_size=`) it goes back to its default.
     """
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     options = dict(server.get(f"/instances/{segment(name)}")["options"])
     flags = dict(options.get("backend_options") or {})
     for each, value in assignments(settings).items():
@@ -55,11 +52,9 @@ def set_(
 @click.argument("name")
 @json_option
 @server_options
-def plan(
-    name: str, as_json: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def plan(name: str, as_json: bool, where: Where) -> None:
     """Tell what a start of the instance NAME would take, and whom it would stop."""
-    found = find_server(config_file, url, key).get(f"/instances/{segment(name)}/plan")
+    found = find_server(where).get(f"/instances/{segment(name)}/plan")
     if as_json:
         print_json(found)
         return

@@ -13,7 +13,7 @@ from llamactl.cli.instance_files import duplicate, export, import_
 from llamactl.cli.instance_models import load, models, unload
 from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle, tell_warnings
 from llamactl.cli.local import find_server
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say, table
 from llamactl.instances.commandline import left_out
 from llamactl.instances.options import Options
@@ -39,11 +39,9 @@ def instances() -> None:
 @instances.command("list")
 @json_option
 @server_options
-def list_instances(
-    as_json: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def list_instances(as_json: bool, where: Where) -> None:
     """List the instances with their state."""
-    found = find_server(config_file, url, key).get("/instances")
+    found = find_server(where).get("/instances")
     if as_json:
         print_json(found)
     elif found:
@@ -84,16 +82,14 @@ def create(
     line: str | None,
     aliases: tuple[str, ...],
     start: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """Make the instance NAME; without a model it is llama.cpp's router."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     read = _read_line(server, line) if line is not None else {}
     backend_options = {**read.get("backend_options", {}), **assignments(settings)}
     if model is not None:
-        backend_options["model"] = model if url is not None else _as_seen_by_the_server(model)
+        backend_options["model"] = model if where.url is not None else _as_seen_by_the_server(model)
     body: dict[str, Any] = {**read, "backend_type": "llama_cpp", **assignments(options)}
     body["backend_options"] = backend_options
     if aliases:
@@ -110,42 +106,36 @@ def create(
 @instances.command()
 @click.argument("name")
 @server_options
-def show(name: str, url: str | None, key: str | None, config_file: Path | None) -> None:
+def show(name: str, where: Where) -> None:
     """Print everything known of the instance NAME as JSON."""
-    print_json(find_server(config_file, url, key).get(f"/instances/{segment(name)}"))
+    print_json(find_server(where).get(f"/instances/{segment(name)}"))
 
 
 @instances.command()
 @click.argument("name")
 @_wait_option
 @server_options
-def start(
-    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def start(name: str, wait: float, where: Where) -> None:
     """Start the instance NAME."""
-    _change(find_server(config_file, url, key), name, "start", wait)
+    _change(find_server(where), name, "start", wait)
 
 
 @instances.command()
 @click.argument("name")
 @_wait_option
 @server_options
-def stop(
-    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def stop(name: str, wait: float, where: Where) -> None:
     """Stop the instance NAME."""
-    _change(find_server(config_file, url, key), name, "stop", wait)
+    _change(find_server(where), name, "stop", wait)
 
 
 @instances.command()
 @click.argument("name")
 @_wait_option
 @server_options
-def restart(
-    name: str, wait: float, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def restart(name: str, wait: float, where: Where) -> None:
     """Stop the instance NAME and start it again."""
-    _change(find_server(config_file, url, key), name, "restart", wait)
+    _change(find_server(where), name, "restart", wait)
 
 
 @instances.command()
@@ -157,12 +147,10 @@ def logs(
     name: str,
     lines: int | None,
     follow: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """Print what the instance NAME wrote."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     path = f"/instances/{segment(name)}/logs"
     if not follow:
         click.echo(server.text(path, lines=lines), nl=False)
@@ -175,11 +163,9 @@ def logs(
 @click.argument("name")
 @click.option("--stop", "stop_first", is_flag=True, help="Stop it first if it runs.")
 @server_options
-def rm(
-    name: str, stop_first: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def rm(name: str, stop_first: bool, where: Where) -> None:
     """Delete the instance NAME; its model stays."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     if stop_first:
         server.post(f"/instances/{segment(name)}/stop", wait=WAIT_SECONDS)
     server.delete(f"/instances/{segment(name)}")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from llamactl.cli.client import segment
 from llamactl.cli.groups import DefaultGroup
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import find_server
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import duration_text, print_json, say, table
 from llamactl.cli.progress import Job
 from llamactl.sizes import size_text
@@ -26,9 +24,9 @@ def jobs() -> None:
 @jobs.command("list")
 @json_option
 @server_options
-def list_jobs(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
+def list_jobs(as_json: bool, where: Where) -> None:
     """List the jobs, newest first."""
-    found: list[Job] = find_server(config_file, url, key).get(f"{MODELS}/jobs")["jobs"]
+    found: list[Job] = find_server(where).get(f"{MODELS}/jobs")["jobs"]
     if as_json:
         print_json(found)
     elif found:
@@ -63,10 +61,8 @@ def _action(name: str, what: str, said: str) -> None:
     @jobs.command(name, help=what)
     @_ids
     @server_options
-    def act(
-        job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path | None
-    ) -> None:
-        server = find_server(config_file, url, key)
+    def act(job_ids: tuple[str, ...], where: Where) -> None:
+        server = find_server(where)
         for job_id in job_ids:
             job = server.post(f"{MODELS}/jobs/{segment(job_id)}/{name}")
             say(f"{job['repo']} {said}")
@@ -79,9 +75,9 @@ _action("retry", "Try failed jobs again, from what was fetched.", "is tried agai
 
 @jobs.command()
 @server_options
-def clear(url: str | None, key: str | None, config_file: Path | None) -> None:
+def clear(where: Where) -> None:
     """Take what has ended off the list; failed downloads with bytes to go on from stay."""
-    cleared = find_server(config_file, url, key).delete(f"{MODELS}/jobs")
+    cleared = find_server(where).delete(f"{MODELS}/jobs")
     removed, kept = cleared["removed"], cleared["kept"]
     say(f"{removed} {'job has' if removed == 1 else 'jobs have'} left the list.")
     if kept:
@@ -92,10 +88,8 @@ def clear(url: str | None, key: str | None, config_file: Path | None) -> None:
 @jobs.command()
 @_ids
 @server_options
-def rm(
-    job_ids: tuple[str, ...], url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def rm(job_ids: tuple[str, ...], where: Where) -> None:
     """Cancel jobs and delete what they fetched so far; those that are done leave the list."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     for job_id in job_ids:
         server.delete(f"{MODELS}/jobs/{segment(job_id)}")

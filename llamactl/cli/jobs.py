@@ -10,12 +10,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from llamactl.cli.client import Server
 from llamactl.cli.local import Services, data_directory, find_server, services
+from llamactl.cli.options import Where
 from llamactl.cli.output import say
 from llamactl.cli.progress import UNDER_WAY, Bar, Display, Events, Job, Lines
 from llamactl.config import load_config
@@ -127,16 +127,16 @@ class There:
 
 
 @contextlib.contextmanager
-def open_jobs(url: str | None, key: str | None, config_file: Path | None) -> Iterator[Jobs]:
-    """The server that ``url`` names or that holds the data directory, else this process itself.
+def open_jobs(where: Where) -> Iterator[Jobs]:
+    """The server that ``where`` names or that holds the data directory, else this process itself.
 
     Inside, SIGTERM and a closed terminal end the command as Ctrl-C does.
     """
     with _interrupted_by_signals(), contextlib.ExitStack() as stack:
-        if url is not None:
-            yield There(find_server(config_file, url, key))
+        if where.url is not None:
+            yield There(find_server(where))
             return
-        config = load_config(config_file)
+        config = load_config(where.config_file)
         server = stack.enter_context(data_directory(config))
         if server is not None:
             yield There(server)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,7 @@ import click
 from llamactl.cli.client import Server, segment
 from llamactl.cli.groups import DefaultGroup
 from llamactl.cli.local import find_server
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say, table, time_text
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -27,9 +26,9 @@ def keys() -> None:
 @keys.command("list")
 @json_option
 @server_options
-def list_keys(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
+def list_keys(as_json: bool, where: Where) -> None:
     """List the keys; a key itself is only ever shown when it is made."""
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     found = server.get("/auth/keys")
     if as_json:
         print_json(found)
@@ -61,13 +60,11 @@ def create(
     instance_names: tuple[str, ...],
     expires: str | None,
     as_json: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """Make an inference key for NAME and print it, this once."""
     expires_at = None if expires is None else moment(expires, time.time())
-    server = find_server(config_file, url, key)
+    server = find_server(where)
     body = {
         "name": name,
         "permission_mode": "per_instance" if instance_names else "allow_all",
@@ -85,9 +82,9 @@ def create(
 @keys.command()
 @click.argument("key_id", metavar="ID", type=click.IntRange(min=1))
 @server_options
-def rm(key_id: int, url: str | None, key: str | None, config_file: Path | None) -> None:
+def rm(key_id: int, where: Where) -> None:
     """Delete the key with this ID; requests that use it end."""
-    find_server(config_file, url, key).delete(f"/auth/keys/{key_id}")
+    find_server(where).delete(f"/auth/keys/{key_id}")
     say(f"Key {key_id} is deleted.")
 
 

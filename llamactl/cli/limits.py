@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from llamactl.cli.client import Server
 from llamactl.cli.jobs import MODELS
 from llamactl.cli.local import data_directory, find_server, services
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json
 from llamactl.config import Config, load_config
 from llamactl.downloads.limits import Limits, settings_json
@@ -57,9 +56,7 @@ def settings(
     max_concurrent: Mapping[str, Any],
     reset: bool,
     as_json: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """Show or change what limits the downloads.
 
@@ -68,10 +65,10 @@ def settings(
     changes = {**bandwidth_limit, **max_concurrent}
     if reset and changes:
         raise click.UsageError("--reset returns to the configuration; leave the others out.")
-    if url is not None:
-        found = _there(find_server(config_file, url, key), changes, reset)
+    if where.url is not None:
+        found = _there(find_server(where), changes, reset)
     else:
-        config = load_config(config_file)
+        config = load_config(where.config_file)
         with data_directory(config) as server:
             if server is not None:
                 found = _there(server, changes, reset)

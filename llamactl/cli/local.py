@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from llamactl.access.management import FILE_NAME as KEY_FILE
 from llamactl.cli.client import Server
+from llamactl.cli.options import Where
 from llamactl.config import Config, load_config
 from llamactl.database import Database
 from llamactl.downloads.queue import DownloadQueue
@@ -31,18 +32,18 @@ class DataDirectoryHeld(LlamactlError):
     code = "data_directory_held"
 
 
-def find_server(config_file: Path | None, url: str | None, key: str | None) -> Server:
+def find_server(where: Where) -> Server:
     """The server that ``--url`` names, else the one that holds this machine's data directory.
 
     The key of the data directory goes to the server that holds it and to no other.
     """
-    given = Secret(key) if key else None
-    if url is not None and given is not None:
-        return Server(url, given)
-    config = load_config(config_file)
-    held = holding_server(config, given)
+    url, key = where.url, where.key
+    if url is not None and key is not None:
+        return Server(url, key)
+    config = load_config(where.config_file)
+    held = holding_server(config, key)
     if url is not None and (held is None or held.url != url.rstrip("/")):
-        return Server(url, given)
+        return Server(url, key)
     if held is None:
         raise LlamactlError(
             f"No server runs on {config.data_dir}",

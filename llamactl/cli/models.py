@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,7 +21,7 @@ from llamactl.cli.local import (
     find_server,
     services,
 )
-from llamactl.cli.options import json_option, server_options
+from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say, table
 from llamactl.config import Config, load_config
 from llamactl.downloads.leftovers import is_about
@@ -54,9 +53,9 @@ def models() -> None:
 @models.command("list")
 @json_option
 @server_options
-def list_models(as_json: bool, url: str | None, key: str | None, config_file: Path | None) -> None:
+def list_models(as_json: bool, where: Where) -> None:
     """List the cached models with their sizes."""
-    found = _cached(url, key, config_file)
+    found = _cached(where)
     if as_json:
         print_json(found)
     elif found:
@@ -70,18 +69,16 @@ def list_models(as_json: bool, url: str | None, key: str | None, config_file: Pa
 @click.argument("reference", metavar="ORG/NAME[:TAG]")
 @click.option("--yes", is_flag=True, help="Do not ask before every tag of a repo is deleted.")
 @server_options
-def rm(
-    reference: str, yes: bool, url: str | None, key: str | None, config_file: Path | None
-) -> None:
+def rm(reference: str, yes: bool, where: Where) -> None:
     """Delete a cached model; without a tag every tag of the repo."""
     ref = ModelRef.parse(reference)
     tag = ref.tag if ":" in reference else None
     if tag is None and not yes and sys.stdin.isatty():
-        _confirm(ref.repo_id, _cached(url, key, config_file))
-    if url is not None:
-        _delete_there(find_server(config_file, url, key), ref.repo_id, tag)
+        _confirm(ref.repo_id, _cached(where))
+    if where.url is not None:
+        _delete_there(find_server(where), ref.repo_id, tag)
     else:
-        config = load_config(config_file)
+        config = load_config(where.config_file)
         with data_directory(config) as server:
             if server is not None:
                 _delete_there(server, ref.repo_id, tag)
@@ -99,9 +96,7 @@ def verify(
     reference: str | None,
     repair: bool,
     as_json: bool,
-    url: str | None,
-    key: str | None,
-    config_file: Path | None,
+    where: Where,
 ) -> None:
     """Compare cached models with what the hub promised.
 
@@ -109,7 +104,7 @@ def verify(
     """
     wanted = None if reference is None else ModelRef.parse(reference)
     damaged = []
-    with open_jobs(url, key, config_file) as jobs:
+    with open_jobs(where) as jobs:
         orders: list[tuple[str, str | None]]
         if wanted is None:
             orders = [(repo, None) for repo in sorted({model["repo"] for model in jobs.models()})]
@@ -131,11 +126,11 @@ for _command in (show, variants, search, updates):
     models.add_command(_command)
 
 
-def _cached(url: str | None, key: str | None, config_file: Path | None) -> Any:
+def _cached(where: Where) -> Any:
     """The cached models as the REST interface shows them."""
-    if url is not None:
-        return find_server(config_file, url, key).get(MODELS)
-    config = load_config(config_file)
+    if where.url is not None:
+        return find_server(where).get(MODELS)
+    config = load_config(where.config_file)
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(data_directory(config))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
 from llamactl.models.fit import LARGEST_CONTEXT, USUAL_CONTEXT
+from llamactl.secret import Secret
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., Any]
 
 config_option = click.option(
     "--config",
@@ -28,8 +30,24 @@ ctx_size_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 
 
-def server_options(command: Command) -> Command:
-    """``--url`` and ``--key`` of the server to ask; the configuration finds a local one."""
+class Where(NamedTuple):
+    """Which server to ask, as far as it was said; left out, the one that runs on this machine."""
+
+    url: str | None
+    key: Secret | None
+    config_file: Path | None
+
+
+def server_options(command: Command) -> Callable[..., Any]:
+    """``--url``, ``--key`` and ``--config``; the command gets them together as ``where``."""
+
+    @functools.wraps(command)
+    def located(
+        *, url: str | None, key: str | None, config_file: Path | None, **given: object
+    ) -> Any:
+        return command(where=Where(url, Secret(key) if key else None, config_file), **given)
+
+    with_options: Callable[..., Any] = located
     for option in (
         config_option,
         click.option(
@@ -45,5 +63,5 @@ def server_options(command: Command) -> Command:
             help="The server to ask; left out, the one that runs on this machine.",
         ),
     ):
-        command = option(command)
-    return command
+        with_options = option(with_options)
+    return with_options
