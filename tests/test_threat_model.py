@@ -38,7 +38,11 @@ STRANGER_IN_THE_NETWORK: Rows = {
     "holding connections open": (
         "gateway/test_client.py::test_a_client_that_takes_nothing_is_noticed",
         "e2e/test_server_process.py::test_a_stop_does_not_wait_for_a_request_that_never_comes_whole",
-        "docs/deployment: slow clients would otherwise each hold one of its threads",
+        "e2e/test_slow_clients.py::test_a_request_that_never_comes_whole_takes_no_thread",
+        "e2e/test_slow_clients.py::test_a_client_that_keeps_a_closed_connection_holds_up_nobody",
+        "e2e/test_slow_clients.py::test_more_idle_clients_than_there_is_room_for_keep_nobody_out",
+        "e2e/test_slow_clients.py::test_a_server_without_files_to_open_goes_on_with_whom_it_has",
+        "e2e/test_slow_clients.py::test_who_asks_again_without_reading_takes_no_thread",
     ),
     "taking every thread with streams": (
         "gateway/test_limits.py::test_more_requests_than_there_is_room_for_are_told_at_once",
