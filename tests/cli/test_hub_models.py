@@ -66,3 +66,27 @@ def test_a_named_server_is_asked(run: Run, rest: FakeRest) -> None:
         f"/api/v1{MODELS}/updates?repo=org%2Fone",
         f"/api/v1{MODELS}/search?q=a+b",
     ]
+
+
+def test_variants_of_a_named_server_say_what_would_fit_and_what_is_refused(
+    run: Run, rest: FakeRest
+) -> None:
+    variant = {
+        "tag": "Q4_K_M",
+        "size": 2_100_000_000,
+        "memory": {"total": 3_000_000_000},
+        "fits": False,
+        "fits_when_idle": True,
+        "newer": False,
+        "cached": True,
+        "files": [{}, {}],
+    }
+    refused = "org/one is gated: accept its licence."
+    answer = {"variants": [variant, {**variant, "fits": None}], "refused": refused}
+    rest.answers[f"GET {MODELS}/variants"] = (200, answer)
+    outcome = run("models", "variants", "org/one", "--ctx-size", "4096")
+    _heads, first, second = outcome.out.splitlines()
+    assert first.split("  ")[:4] == ["Q4_K_M", "2.1 GB", "3.0 GB", "when nothing else runs"]
+    assert second.split()[5] == "?"
+    assert outcome.err == f"{refused}\n"
+    assert rest.asked[0].target == f"/api/v1{MODELS}/variants?repo=org%2Fone&ctx_size=4096"

@@ -1,15 +1,13 @@
-"""``llamactl instances`` and ``keys``: the calls that they make, and what they print of them."""
+"""``llamactl instances``: the calls that it makes, and what it prints of them."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamactl.cli.keys import moment
 from tests.cli.conftest import Run
 from tests.cli.rest import FakeRest
 
@@ -272,6 +270,40 @@ def test_a_model_that_the_router_does_not_offer_is_told_with_those_it_does(
     assert "`llamactl instances models router`" in outcome.err
 
 
+def test_export_wants_one_name_or_all_and_not_both(run: Run, rest: FakeRest) -> None:
+    for arguments in ([], ["tiny", "--all"]):
+        outcome = run("instances", "export", *arguments)
+        assert outcome.code == 2 and "--all" in outcome.err
+    assert rest.asked == []
+
+
+def test_an_import_that_the_server_refuses_names_the_instance(
+    run: Run, rest: FakeRest, tmp_path: Path
+) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"tiny": instance()["options"]}))
+    rest.answers["GET /instances"] = (200, [])
+    full = {"error": "max_instances_reached", "details": "There may be one instance."}
+    rest.answers["POST /instances/tiny"] = (409, full)
+    outcome = run("instances", "import", str(tmp_path / "x.json"))
+    assert outcome == (1, "", "tiny: There may be one instance.\n")
+
+
+def test_a_router_without_models_says_how_to_get_one(run: Run, rest: FakeRest) -> None:
+    rest.answers["GET /llama-cpp/router/models"] = (200, {"data": []})
+    outcome = run("instances", "models", "router")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "llamactl download" in outcome.err
+    assert json.loads(run("instances", "models", "router", "--json").out) == {"data": []}
+
+
+def test_a_router_that_is_not_there_is_told_as_the_server_tells_it(
+    run: Run, rest: FakeRest
+) -> None:
+    gone = {"error": "instance_not_found", "details": "There is no instance 'router'."}
+    rest.answers["POST /llama-cpp/router/models/m/load"] = (404, gone)
+    assert run("instances", "load", "router", "m").err.startswith(gone["details"])
+
+
 def test_an_instances_own_error_is_told_in_its_own_words(run: Run, rest: FakeRest) -> None:
     unknown = {"error": {"code": 400, "message": "model is not found"}}
     rest.answers["POST /llama-cpp/router/models/nope/unload"] = (400, unknown)
@@ -333,46 +365,6 @@ def test_an_assignment_without_a_name_or_a_value_is_bad_usage(
     assert rest.asked == []
 
 
-def test_the_key_is_printed_alone_on_standard_output(run: Run, rest: FakeRest) -> None:
-    rest.answers["GET /instances/tiny"] = (200, instance())
-    rest.answers["POST /auth/keys"] = (201, {"id": 1, "key": "llc_secret"})
-    outcome = run("keys", "create", "laptop", "--instance", "tiny", "--expires", "1h")
-    assert (outcome.code, outcome.out) == (0, "llc_secret\n")
-    body = rest.asked[-1].body
-    assert (body["permission_mode"], body["instance_ids"]) == ("per_instance", [7])
-    assert 3500 < body["expires_at"] - time.time() <= 3600
-
-
-def test_keys_are_listed_with_the_names_of_their_instances(run: Run, rest: FakeRest) -> None:
-    rest.answers["GET /instances"] = (200, [instance()])
-    record = {"id": 3, "name": "laptop", "created_at": 1, "expires_at": None, "last_used_at": None}
-    rest.answers["GET /auth/keys"] = (
-        200,
-        [
-            {**record, "permission_mode": "per_instance", "instance_ids": [7, 9]},
-            {**record, "permission_mode": "allow_all", "instance_ids": []},
-        ],
-    )
-    _, first, second = run("keys").out.splitlines()
-    assert "tiny, (deleted 9)" in first
-    assert "all instances" in second
-
-
-def test_a_key_is_deleted_by_its_number(run: Run, rest: FakeRest) -> None:
-    rest.answers["DELETE /auth/keys/3"] = (204, b"")
-    assert run("keys", "rm", "3").code == 0
-    assert run("keys", "rm", "4").code == 1
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("12h", 43200), ("2w", 1209600)])
-def test_a_moment_can_be_an_age(text: str, seconds: int) -> None:
-    assert moment(text, 1000.0) == 1000 + seconds
-
-
-def test_a_moment_can_be_a_date() -> None:
-    assert moment("2030-01-31", 0.0) > 1_895_000_000
-
-
 def test_an_instance_that_is_not_there_is_told_with_where_to_look(run: Run, rest: FakeRest) -> None:
     gone = {"error": "instance_not_found", "details": "There is no instance 'tny'."}
     rest.answers["GET /instances/tny"] = (404, gone)
@@ -386,15 +378,3 @@ def test_an_address_that_is_no_llamactl_is_told_apart(run: Run, rest: FakeRest) 
     outcome = run("instances")
     assert outcome.code == 1
     assert "Is this the address of a llamactl?" in outcome.err
-
-
-def test_a_key_is_deleted_by_its_number_only(run: Run, rest: FakeRest) -> None:
-    assert run("keys", "rm", "laptop").code == 2
-    assert rest.asked == []
-
-
-def test_a_key_that_would_be_dead_at_once_is_bad_usage(run: Run, rest: FakeRest) -> None:
-    outcome = run("keys", "create", "x", "--expires", "2020-01-01")
-    assert outcome.code == 2
-    assert "2020-01-01 is in the past" in outcome.err
-    assert rest.asked == []

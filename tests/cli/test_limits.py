@@ -79,3 +79,10 @@ def test_a_running_server_is_told_and_asked(run: Run, tmp_path: Path) -> None:
         ("DELETE", None),
         ("GET", None),
     ]
+
+
+def test_a_named_server_is_asked(run: Run, rest: FakeRest) -> None:
+    limits = {"bandwidth_limit": None, "max_concurrent": 3}
+    answer = {**limits, "changed": False, "configured": limits}
+    rest.answers[f"GET {SETTINGS}"] = (200, answer)
+    assert run("settings").out == "max_concurrent   3\nbandwidth_limit  none\n"
