@@ -59,7 +59,10 @@ class CachedModelView:
 
 @dataclass(frozen=True)
 class CachedModelsView:
+    """``total``: how many models there are, also beyond those that a filter leaves."""
+
     models: tuple[CachedModelView, ...]
+    total: int
     summary: str
     cache_dir: str
 
@@ -87,16 +90,20 @@ class KeyView:
     tokens: str
 
 
-def cached_models_view(models: Sequence[Json], cache_dir: str, now: float) -> CachedModelsView:
-    """The cached models by name."""
+def cached_models_view(
+    models: Sequence[Json], cache_dir: str, now: float, total: int | None = None
+) -> CachedModelsView:
+    """The cached models by name; ``total`` is how many a filter chose them from."""
+    total = len(models) if total is None else total
     shown = [
         cached_model_view(model, now)
         for model in sorted(models, key=lambda model: (model["repo"].lower(), model["tag"].lower()))
     ]
     # Tags may share files: what lies on the disk is counted once.
     sizes = {file["path"]: file["size"] for model in models for file in model["files"]}
-    count = f"{len(shown)} model" + ("" if len(shown) == 1 else "s")
-    return CachedModelsView(tuple(shown), f"{count}, {size_text(sum(sizes.values()))}", cache_dir)
+    count = f"{len(shown)} of {total}" if len(shown) < total else str(total)
+    summary = f"{count} model{'' if total == 1 else 's'}, {size_text(sum(sizes.values()))}"
+    return CachedModelsView(tuple(shown), total, summary, cache_dir)
 
 
 def cached_model_view(model: Json, now: float) -> CachedModelView:

@@ -112,7 +112,7 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
     key_form = KeyForm(fields(text), "per_instance", [(1, text, True)], text)
     return [
         ("models/_jobs.html", {"view": JobsView((job(text),))}),
-        ("models/_cached.html", {"view": CachedModelsView((model, model), text, text)}),
+        ("models/_cached.html", {"view": CachedModelsView((model, model), 2, text, text)}),
         (
             "models/delete.html",
             {
@@ -122,6 +122,7 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
         ("models/index.html", {"form": fields(text)[0], "parts": {}}),
+        ("models/index.html", {"words": text, "parts": {}}),
         (
             "models/repository.html",
             {

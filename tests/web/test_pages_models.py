@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,27 @@ def test_a_cached_model_shows_size_files_and_full_paths(
     assert str(flat) in [each["data-copy"] for each in row.all("button", class_="copy")]
     assert row.one("td", data_label="Size").text == "200 kB"
     assert row.one("td", data_label="Files").text == str(len(list(row.all("code"))))
+
+
+def test_many_cached_models_are_filtered_by_words_of_their_names(
+    visitor: Visitor, repo: str, web_config: Config
+) -> None:
+    assert not any(cached(visitor, repo).all(name="q")), "few are found without"
+    flat = web_config.llama_cpp.cache_dir
+    for number in range(9):
+        path = f"model{number}-Q8_0.gguf"
+        (flat / f"lab_Model-{number}_{path}").write_bytes(b"GGUF")
+        manifest = {"ggufFile": {"rfilename": path}}
+        (flat / f"manifest=lab=Model-{number}=Q8_0.json").write_text(json.dumps(manifest))
+    page = visitor.open("/models")
+    assert "Cached models 10 models" in page.text
+    page = visitor.press("Filter", q=" MODEL-7  q8")
+    assert "Cached models 1 of 10 models" in page.text
+    assert "lab/Model-7" in page.text and "lab/Model-6" not in page.text
+    assert page.one(name="q")["value"] == " MODEL-7  q8"
+    typed = visitor.client.get(page.one(name="q")["hx-get"] + "&q=nothing+such")
+    assert "No cached model has these words in its name." in typed.text
+    assert "Cached models 10 models" in visitor.open(link(page, "All")).text
 
 
 def test_delete_asks_first_and_then_deletes(

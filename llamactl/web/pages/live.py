@@ -25,13 +25,15 @@ RELOAD_SECONDS = 3
 class Part:
     """One part of a page: its template, the view that it shows, whether something in it moves.
 
-    A script asks for it each second while it moves, each ``resting_seconds`` otherwise.
+    A script asks for it each second while it moves, each ``resting_seconds`` otherwise, and sends
+    what is typed into the field of the page that the selector ``fed_by`` finds.
     """
 
     template: str
     view: object
     moving: bool = False
     resting_seconds: int = RESTING_SECONDS
+    fed_by: str = ""
 
 
 Parts = Mapping[str, Callable[[], Part]]
@@ -83,6 +85,7 @@ def _draw(name: str, address: str, part: Part) -> tuple[Markup, str]:
         name=name,
         inner=inner,
         address=f"{address}{joint}{urlencode({'part': name, 'seen': seen})}",
+        fed_by=part.fed_by,
         seconds=MOVING_SECONDS if part.moving else part.resting_seconds,
     )
     return Markup(html), seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from llamactl.downloads.snapshots import job_json
 from llamactl.downloads.states import Job
 from llamactl.errors import CacheNotWritable, LlamactlError, ModelInUse, ModelNotFound
 from llamactl.models.reference import ModelRef
-from llamactl.models.snapshots import cached_model_json
+from llamactl.models.snapshots import CachedModel, cached_model_json
 from llamactl.web import services
 from llamactl.web.actions import delete_cached
 from llamactl.web.errors import status_of
@@ -23,6 +24,8 @@ from llamactl.web.views import cached_models_view, deletion_view
 
 blueprint = Blueprint("models", __name__)
 
+#: Up to so many are found without a filter.
+FEW_MODELS = 8
 #: The others are on the page of downloads.
 MOST_JOBS = 30
 
@@ -77,13 +80,17 @@ def delete() -> AnyResponse:
 
 
 def _page(form: Field | None, status: int = 200) -> Response:
+    words = request.args.get("q", "")
+    listed = functools.cache(services().cache.list)
     return render_page(
         "models/index.html",
         url_for("pages.models.index"),
-        {"jobs": _jobs, "cached": _cached},
+        {"jobs": _jobs, "cached": lambda: _cached(listed(), words)},
         reload=form is None,
         status=status,
         form=form,
+        words=words,
+        many=lambda: len(listed()) > FEW_MODELS,
     )
 
 
@@ -101,13 +108,19 @@ def _jobs() -> Part:
     return Part("models/_jobs.html", view, view.moving)
 
 
-def _cached() -> Part:
-    models = [cached_model_json(model) for model in services().cache.list()]
+def _cached(models: Sequence[CachedModel], words: str) -> Part:
+    """Those of the models whose names hold all the words."""
+    wanted = words.casefold().split()
+    shown = [
+        cached_model_json(model)
+        for model in models
+        if all(word in str(model.ref).casefold() for word in wanted)
+    ]
     where = str(services().config.llama_cpp.cache_dir)
-    view = cached_models_view(models, where, time.time())
+    view = cached_models_view(shown, where, time.time(), len(models))
     # A long list takes longer to draw, and is looked through rather than watched.
-    resting = RESTING_SECONDS + len(models) // 50
-    return Part("models/_cached.html", view, resting_seconds=resting)
+    resting = RESTING_SECONDS + len(shown) // 50
+    return Part("models/_cached.html", view, resting_seconds=resting, fed_by="#filter")
 
 
 def _confirmation(repo: str, tag: str, error: LlamactlError | None) -> str:
