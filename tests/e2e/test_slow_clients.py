@@ -146,7 +146,7 @@ def test_headers_without_end_are_refused(server: LlamactlProcess, held: ExitStac
     assert connection.recv(65536).startswith(b"HTTP/1.1 431 ")
 
 
-def test_who_asks_again_without_reading_is_cut_off(
+def test_who_asks_again_without_reading_takes_no_thread(
     server: LlamactlProcess, held: ExitStack
 ) -> None:
     asked = b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n"

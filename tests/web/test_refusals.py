@@ -1,4 +1,4 @@
-"""The rest of a refused request's body: taken, by no more threads than can be spared."""
+"""What strangers can make a thread wait for: little of a body, and none of their own reading."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from flask import Response
+from flask import Flask, Response
 from flask.testing import FlaskClient
 
+from llamactl.assets import static_dir
+from llamactl.server import SEND_BUFFER
 from llamactl.web import refusals
 
 
@@ -30,3 +32,13 @@ def test_only_some_threads_take_the_rest_of_refused_bodies(
             refusals.take_rest(response)
             response.close()
     assert body.read() == left
+
+
+def test_what_a_stranger_may_read_has_room_in_the_buffer_of_a_connection(app: Flask) -> None:
+    stranger = app.test_client()
+    pages = [each.rule for each in app.url_map.iter_rules() if not each.arguments]
+    files = [f"/static/{each.relative_to(static_dir())}" for each in static_dir().rglob("*.*")]
+    sizes = {address: len(stranger.get(address).data) for address in [*pages, *files]}
+    assert sizes["/openapi.json"] > 0
+    # Beside each piece the system keeps as much again of its own.
+    assert {address: size for address, size in sizes.items() if size > SEND_BUFFER * 3 // 4} == {}
