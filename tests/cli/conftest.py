@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from llamactl import cli
+from llamactl.locks import FileLock
 from tests.cli.rest import FakeRest
 
 
@@ -51,3 +53,15 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRest]:
         monkeypatch.setenv("LLAMACTL_URL", server.url)
         monkeypatch.setenv("LLAMACTL_KEY", "the-management-key")
         yield server
+
+
+@contextlib.contextmanager
+def held(data_dir: Path, **note: object) -> Iterator[None]:
+    """A data directory while somebody holds it who left this note."""
+    lock = FileLock(data_dir / "server.lock")
+    assert lock.acquire()
+    lock.write_note(**note)
+    try:
+        yield
+    finally:
+        lock.release()

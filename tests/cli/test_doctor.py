@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Outcome, Run
+from tests.cli.conftest import Outcome, Run, held
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf_bytes
 
@@ -60,6 +60,7 @@ def test_what_is_wrong_is_named_and_the_exit_code_is_1(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "flat").write_text("a file where the directory would be")
+    monkeypatch.setenv("HF_TOKEN", "hf_any")
     monkeypatch.setenv("LLAMACTL_LLAMACPP_COMMAND", str(tmp_path / "no-llama-server"))
     monkeypatch.setenv("LLAMACTL_DOWNLOADS_MIN_FREE_SPACE", "1000000TB")
     outcome = run("doctor", "--json")
@@ -69,6 +70,7 @@ def test_what_is_wrong_is_named_and_the_exit_code_is_1(
     assert failed == {"flat cache", "free space", "llama.cpp", "hub"}
     assert "no-llama-server" in told["llama.cpp"][1]
     assert "127.0.0.1" in told["hub"][1]
+    assert told["token"] == (True, "not tried")
 
 
 def test_a_hub_that_is_not_to_be_asked_is_no_failure(
@@ -78,3 +80,14 @@ def test_a_hub_that_is_not_to_be_asked_is_no_failure(
     told = findings(run("doctor", "--json"))
     assert told["hub"][0]
     assert "HF_HUB_OFFLINE" in told["hub"][1]
+
+
+def test_whoever_works_in_the_data_directory_is_named(
+    run: Run, llama_server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert findings(run("doctor", "--json"))["server"] == (True, "does not run")
+    with held(tmp_path / "data", pid=4242):
+        assert "process 4242" in findings(run("doctor", "--json"))["server"][1]
+    with held(tmp_path / "data", pid=1, url="http://127.0.0.1:9"):
+        assert findings(run("doctor", "--json"))["server"] == (True, "runs at http://127.0.0.1:9")

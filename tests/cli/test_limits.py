@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamactl.locks import FileLock
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, held
 from tests.cli.rest import FakeRest
 
 SETTINGS = "/backends/llama-cpp/models/settings"
@@ -64,14 +63,9 @@ def test_a_running_server_is_told_and_asked(run: Run, tmp_path: Path) -> None:
     with FakeRest() as rest:
         for method in ("GET", "PUT", "DELETE"):
             rest.answers[f"{method} {SETTINGS}"] = (200, answer)
-        lock = FileLock(tmp_path / "data" / "server.lock")
-        assert lock.acquire()
-        lock.write_note(pid=1, url=rest.url)
-        try:
+        with held(tmp_path / "data", pid=1, url=rest.url):
             assert "5.0 MB/s" in run("settings", "--bandwidth-limit", "5MB").out
             assert run("settings", "--reset").code == 0
-        finally:
-            lock.release()
     calls = [(asked.method, asked.body) for asked in rest.asked]
     assert calls == [
         ("PUT", {"bandwidth_limit": 5_000_000}),

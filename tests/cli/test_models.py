@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamactl.locks import FileLock
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, held
 from tests.cli.rest import FakeRest
 from tests.fakes.gguf_files import tiny_gguf
 
@@ -108,15 +107,10 @@ def test_a_server_that_holds_the_data_directory_is_asked_with_its_own_key(
     with FakeRest() as rest:
         rest.answers[f"GET {MODELS}"] = (200, [])
         rest.answers[f"DELETE {MODELS}"] = (204, b"")
-        lock = FileLock(tmp_path / "data/server.lock")
-        assert lock.acquire()
-        lock.write_note(pid=1, url=rest.url)
-        (tmp_path / "data/management.key").write_text("the-key-of-this-machine\n")
-        try:
+        with held(tmp_path / "data", pid=1, url=rest.url):
+            (tmp_path / "data/management.key").write_text("the-key-of-this-machine\n")
             assert run("models").code == 0
             assert run("models", "rm", "org/name:Q4_K_M").code == 0
-        finally:
-            lock.release()
     listed, deleted = rest.asked
     assert listed.headers["authorization"] == "Bearer the-key-of-this-machine"
     assert deleted.target == f"/api/v1{MODELS}?repo=org%2Fname&tag=Q4_K_M"
@@ -137,14 +131,9 @@ def test_the_key_of_this_machine_goes_to_no_other_address(
 def test_beside_a_download_of_another_command_the_list_still_comes(
     run: Run, tmp_path: Path, cached: Path
 ) -> None:
-    lock = FileLock(tmp_path / "data/server.lock")
-    assert lock.acquire()
-    lock.write_note(pid=4242)
-    try:
+    with held(tmp_path / "data", pid=4242):
         assert str(cached) in run("models").out
         refused = run("models", "rm", "org/name:Q4_K_M")
-    finally:
-        lock.release()
     assert refused.code == 1
     assert "process 4242" in refused.err
     assert cached.exists()
@@ -156,13 +145,30 @@ def test_the_path_of_a_model_is_meant_from_here_not_from_the_server(
     with FakeRest() as rest:
         rest.answers["POST /instances/tiny"] = (201, {"name": "tiny", "status": "stopped"})
         rest.answers["GET /instances/tiny/plan"] = (200, {"fits": True, "why": ""})
-        lock = FileLock(tmp_path / "data/server.lock")
-        assert lock.acquire()
-        lock.write_note(pid=1, url=rest.url)
-        try:
+        with held(tmp_path / "data", pid=1, url=rest.url):
             for model in (f"flat/{cached.name}", "org/name:Q4_K_M"):
                 assert run("instances", "create", "tiny", "--model", model).code == 0
-        finally:
-            lock.release()
     sent = [asked.body["backend_options"]["model"] for asked in rest.asked if asked.body]
     assert sent == [str(cached), "org/name:Q4_K_M"]
+
+
+def test_a_named_server_deletes(run: Run, rest: FakeRest) -> None:
+    rest.answers[f"DELETE {MODELS}"] = (204, b"")
+    assert run("models", "rm", "org/name:Q4_K_M").code == 0
+    assert rest.asked[0].target == f"/api/v1{MODELS}?repo=org%2Fname&tag=Q4_K_M"
+
+
+def test_a_key_of_the_configuration_opens_the_server_of_this_machine(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLAMACTL_MANAGEMENT_KEYS", "k" * 32)
+    with FakeRest() as rest, held(tmp_path / "data", pid=1, url=rest.url):
+        rest.answers["GET /instances"] = (200, [])
+        assert run("instances").code == 0
+    assert rest.asked[0].headers["authorization"] == f"Bearer {'k' * 32}"
+
+
+def test_without_a_server_it_is_said_how_to_have_one(run: Run, tmp_path: Path) -> None:
+    outcome = run("instances")
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"No server runs on {tmp_path / 'data'}. Start one")
