@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from llamactl.errors import InvalidRequest
+from llamactl.errors import InvalidRequest, UnsupportedFlag
 from llamactl.instances.flags import RENAMED, RESERVED, Flag, lookup, nearest
 from llamactl.instances.shellwords import split_words
 from llamactl.instances.values import Value, number_text
@@ -133,6 +134,20 @@ def missing_flags(options: Options, known: frozenset[str]) -> Iterator[tuple[str
     for spelled, value in options.extra_args.items():
         if value is not False and spelled not in known:
             yield f"backend_options.extra_args.{spelled}", spelled
+
+
+def check_known(options: Options, known: frozenset[str] | None) -> None:
+    """Raise ``UnsupportedFlag`` for the first of those, with the nearest flag that there is.
+
+    ``known`` is None where nobody knows what the program has.
+    """
+    for field, spelled in missing_flags(options, known) if known else ():
+        close = difflib.get_close_matches(spelled, sorted(known or ()), n=1)
+        raise UnsupportedFlag(
+            f"This llama-server has no flag {spelled}",
+            hint=f"Did you mean {close[0]}?" if close else "Its --help lists those it has.",
+            field=field,
+        )
 
 
 def _extra_words(spelled: str, value: Value) -> list[str]:

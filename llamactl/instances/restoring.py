@@ -43,17 +43,22 @@ class Restoring:
         loading: list[Instance] = []
         for instance in self._wanted:
             self._wait_for_turn(loading)
-            self._places.weigh(instance)
-            with self._shared.lock:
-                if self._shared.stopping:
-                    return
-                if instance.deleted or not instance.wanted_back:
-                    continue
-                if (error := self._places.restore(instance)) is None:
-                    loading.append(instance)
-                    continue
-                instance.stays_down_for(error)
-            logger.warning("%s stays down: %s", instance.name, error.details)
+            try:
+                self._bring_up(instance)
+            except Exception:
+                # A bug that one of them meets must not keep the others down.
+                logger.exception("%s: unexpected", instance.name)
+            loading.append(instance)
+
+    def _bring_up(self, instance: Instance) -> None:
+        self._places.weigh(instance)
+        with self._shared.lock:
+            if self._shared.stopping or instance.deleted or not instance.wanted_back:
+                return
+            if (error := self._places.restore(instance)) is None:
+                return
+            instance.stays_down_for(error)
+        logger.warning("%s stays down: %s", instance.name, error.details)
 
     def _wait_for_turn(self, loading: list[Instance]) -> None:
         with self._shared.lock:

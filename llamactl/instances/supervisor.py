@@ -6,21 +6,18 @@ it if need be and keeps it from being stopped for idleness or for another one.
 
 from __future__ import annotations
 
-import difflib
-import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamactl.config import Config
 from llamactl.database import Database
-from llamactl.errors import UnsupportedFlag
 from llamactl.instances.backend import Backend, BackendInfo
-from llamactl.instances.commandline import missing_flags
+from llamactl.instances.commandline import check_known
 from llamactl.instances.figures import Figures, figures_of
 from llamactl.instances.instance import Instance
 from llamactl.instances.lease import Lease, Leases, never
+from llamactl.instances.lifetime import Lifetime
 from llamactl.instances.logfiles import Cut
 from llamactl.instances.masking import unmasked
 from llamactl.instances.memory import RECENT
@@ -30,9 +27,8 @@ from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan
 from llamactl.instances.ports import Ports
 from llamactl.instances.preview import Preview, first_context, make_preview, warnings_of
-from llamactl.instances.reaper import mark_prefix, reap_leftovers
+from llamactl.instances.reaper import mark_prefix
 from llamactl.instances.registry import Registry
-from llamactl.instances.restoring import Restoring
 from llamactl.instances.room import ReadMachine, Room
 from llamactl.instances.router import RouterModel, read_models
 from llamactl.instances.shared import Shared, Timing
@@ -44,8 +40,6 @@ from llamactl.instances.watcher import Watcher
 from llamactl.models.fit import Machine
 
 __all__ = ["ResolvedModel", "Supervisor", "Timing"]
-
-logger = logging.getLogger(__name__)
 
 #: For the list of a router's models.
 _LIST_SECONDS = 2.0
@@ -85,57 +79,22 @@ class Supervisor:
         self._places = Places(self._shared, self._registry)
         self._leases = Leases(self._shared, self._places)
         self._shared.admit = self._places.admit
-        self._restoring = Restoring(self._shared, self._places)
-        self._started = False
+        self._lifetime = Lifetime(self._shared, self._registry, self._places)
 
     def start(self) -> None:
         """End what a former life left, then bring up what ran when the server went down."""
-        shared = self._shared
-        reap_leftovers(shared.store, shared.mark_prefix)
-        shared.spawner.start()
-        shared.watcher.start()
-        self._started = True
-        if warning := shared.backend.warning():
-            logger.warning("%s", warning)
-        self._restoring.start(self._registry.load())
+        self._lifetime.start()
 
     def request_stop(self, *, hurry: bool = False) -> None:
         """Begin to go down: no starts, no leases, every instance stops. Returns at once.
 
         With ``hurry`` nobody gets any grace; it may be asked for later, too.
         """
-        with self._shared.lock:
-            self._shared.stopping = True
-            self._shared.hurry = self._shared.hurry or hurry
-            self._places.clear()
-            for instance in self._registry:
-                if not instance.at_rest:
-                    instance.stop()
-                instance.log.end_followers()
-                instance.changed.notify_all()
+        self._lifetime.request_stop(hurry=hurry)
 
     def join(self, timeout: float) -> bool:
         """Wait until everything is down, at the end by force; False if something is left."""
-        if not self._started:
-            return True
-        deadline = time.monotonic() + timeout
-        with self._shared.lock:
-            instances = list(self._registry)
-        done = self._join_all(instances, deadline - min(2.0, timeout / 2))
-        if not done:
-            with self._shared.lock:
-                self._shared.hurry = True
-                for instance in instances:
-                    instance.ring()
-            done = self._join_all(instances, deadline)
-        for instance in instances:
-            instance.log.close()
-        # The spawner's end is the end of every child: nothing survives it, whatever happened above.
-        self._shared.spawner.stop()
-        self._restoring.join(max(0.0, deadline - time.monotonic()))
-        self._shared.watcher.stop()
-        self._started = False
-        return done
+        return self._lifetime.join(timeout)
 
     def instances(self) -> list[InstanceSnapshot]:
         """All of them, oldest first."""
@@ -322,14 +281,8 @@ class Supervisor:
 
     def _check_flags(self, options: Options) -> None:
         """Name a flag that would end the start, as soon as it is saved."""
-        known = None if options.command_override else self._shared.backend.known_flags()
-        for field, spelled in missing_flags(options, known) if known else ():
-            close = difflib.get_close_matches(spelled, sorted(known or ()), n=1)
-            raise UnsupportedFlag(
-                f"This llama-server has no flag {spelled}",
-                hint=f"Did you mean {close[0]}?" if close else "Its --help lists those it has.",
-                field=field,
-            )
+        if not options.command_override:
+            check_known(options, self._shared.backend.known_flags())
 
     def _found(self, name: str) -> Instance:
         with self._shared.lock:
@@ -346,7 +299,3 @@ class Supervisor:
         if not settled:
             raise instance.late(wait)
         return instance.snapshot()
-
-    def _join_all(self, instances: Sequence[Instance], deadline: float) -> bool:
-        left = [each for each in instances if not each.join(max(0.0, deadline - time.monotonic()))]
-        return not left

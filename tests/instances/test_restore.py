@@ -14,6 +14,7 @@ import pytest
 
 from llamactl.errors import StartFailed
 from llamactl.instances import processes
+from llamactl.models.fit import Machine, Memory
 from tests.instances.conftest import FIRST_PORT, PATIENCE, Stage, StageFactory, eventually
 from tests.ports import instance_ports
 
@@ -155,6 +156,27 @@ def test_one_that_was_never_asked_is_idle_from_its_own_start(make_stage: StageFa
     second.until("running")
     instance = second.supervisor._registry.find("one")
     assert instance.idle_at(time.monotonic()) > time.monotonic() + 1700
+
+
+def test_a_bug_that_one_meets_keeps_no_other_down(
+    make_stage: StageFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_stage()
+    for name in ("odd", "even"):
+        first.run(name)
+    first.supervisor.lease("odd").release()
+    assert first.stop()
+    looks: list[float] = []
+
+    def read(within: float) -> Machine:
+        looks.append(within)
+        if len(looks) == 2:  # after the look of the server's start
+            raise ValueError("nobody thought of that")
+        return Machine(Memory(10**12, 10**12))
+
+    second = make_stage(machine=read)
+    second.until("running", "even")
+    assert second.get("odd").status == "stopped" and "nobody thought of that" in caplog.text
 
 
 def test_options_that_cannot_be_read_any_more_are_kept_and_shown(make_stage: StageFactory) -> None:
