@@ -7,7 +7,8 @@ import http.client
 import json
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from llamactl.instances.health import Probe
@@ -73,3 +74,21 @@ def slots_while_writing(stage: Stage, name: str = "one") -> tuple[Slots, Slots]:
             lambda: slots if (slots := look()) is not None and slots.written_since(first) else None,
             "a slot that gets on",
         )
+
+
+def served_in_turn(stage: Stage, holder: str, names: Sequence[str]) -> list[str]:
+    """The order in which requests for ``names`` are served that queue so behind one for another."""
+    held = stage.supervisor.lease(holder)
+    order: list[str] = []
+
+    def use(name: str) -> None:
+        with stage.supervisor.lease(name):
+            order.append(name)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        for name in names:
+            pool.submit(use, name)
+            instance = stage.supervisor._registry.find(name)
+            eventually(lambda: stage.supervisor._places.queued(instance))  # noqa: B023 - at once
+        held.release()
+    return order

@@ -24,6 +24,7 @@ from llamactl.instances.snapshot import InstanceSnapshot
 from llamactl.instances.supervisor import Supervisor, Timing
 from tests.conftest import ConfigFactory
 from tests.fakes.llama import FakeLlama
+from tests.instances.gpu import GB, FakeMachine, GpuFactory, GpuStage
 from tests.ports import instance_ports
 
 #: Short enough for a test, long enough for a busy machine.
@@ -147,6 +148,24 @@ def make_stage(make_config: ConfigFactory, tmp_path: Path) -> Iterator[StageFact
     left = [thread.name for thread in threading.enumerate() if thread not in threads]
     assert not left, f"threads are left: {left}"
     assert _descriptors() <= descriptors, "descriptors are left"
+
+
+@pytest.fixture
+def on_gpu(make_stage: StageFactory) -> GpuFactory:
+    """Stages on a GPU of ``size`` GB: ``on_gpu("enforce", size=10, sizes={…}, load=60)``.
+
+    ``sizes`` are those of instances that are there already.
+    """
+
+    def make(mode: str = "warn", size: int = 10, **flags: Any) -> GpuStage:
+        machine = FakeMachine(size * GB)
+        settings = {"instances.memory_admission": mode, **flags.pop("settings", {})}
+        # Those of a former life come up as soon as the stage is there.
+        sizes = flags.pop("sizes", {})
+        machine.told.clear()
+        return GpuStage(make_stage(settings, machine=machine, **flags), machine, sizes)
+
+    return make
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from llamactl.errors import (
     StartTimeout,
 )
 from llamactl.instances import processes
-from tests.instances.asking import ask
+from tests.instances.asking import ask, served_in_turn
 from tests.instances.conftest import PATIENCE, StageFactory, eventually
 
 
@@ -62,23 +62,9 @@ def test_a_busy_instance_is_never_evicted_and_who_waits_gets_the_place_after(
 
 def test_those_who_wait_are_served_in_their_order(make_stage: StageFactory) -> None:
     stage = make_stage({"instances.max_running_instances": 1})
-    names = ["a", "b", "c", "d"]
-    for name in names:
+    for name in ("a", "b", "c", "d"):
         stage.create(name)
-    held = stage.supervisor.lease("a")
-    order: list[str] = []
-
-    def use(name: str) -> None:
-        with stage.supervisor.lease(name):
-            order.append(name)
-
-    with ThreadPoolExecutor(4) as pool:
-        for name in ("c", "b", "d"):
-            pool.submit(use, name)
-            instance = stage.supervisor._registry.find(name)
-            eventually(lambda: stage.supervisor._places.queued(instance))  # noqa: B023 - at once
-        held.release()
-    assert order == ["c", "b", "d"]
+    assert served_in_turn(stage, "a", ["c", "b", "d"]) == ["c", "b", "d"]
 
 
 def test_what_was_just_started_for_a_request_serves_it_before_it_makes_room(
