@@ -145,6 +145,53 @@ def test_editing_changes_what_was_typed_and_keeps_the_rest(
     assert options["environment"] == {"TOKEN": "secret-value", "A": "2"}
 
 
+def test_an_edit_that_is_refused_is_told_beside_its_field_and_changes_nothing(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    add_instance(visitor, "one", model=model, ctx_size="4096")
+    before = runtime.supervisor.get("one").options
+    visitor.press("Edit one")
+    page = visitor.press("Save", ctx_size="many", group="kept")
+    assert visitor.answer.status_code == 400
+    assert page.one(id="ctx_size")["aria-invalid"] == "true"
+    assert page.one(id="group")["value"] == "kept"
+    assert runtime.supervisor.get("one").options == before
+
+
+def test_an_estimate_while_editing_saves_nothing(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    add_instance(visitor, "one", model=model)
+    before = runtime.supervisor.get("one").options
+    visitor.press("Edit one")
+    page = visitor.press("Estimate", ctx_size="2048")
+    assert page.one(id="ctx_size")["value"] == "2048"
+    assert runtime.supervisor.get("one").options == before
+
+
+def test_a_button_of_the_list_leads_back_to_the_list(visitor: Visitor, model: str) -> None:
+    add_instance(visitor, "one", model=model)
+    visitor.open("/instances")
+    visitor.press("Start one")
+    assert visitor.path == "/instances"
+    until(visitor, "/instances", lambda page: "1 running" in page.text)
+
+
+def test_an_instance_is_restarted_by_its_button(visitor: Visitor, model: str, runtime: Any) -> None:
+    add_instance(visitor, "one", "Create and start", model=model)
+    until(visitor, "/instances/one", lambda page: status(page) == "running")
+    first = runtime.supervisor.get("one").pid
+    visitor.press("Restart one")
+    assert visitor.path == "/instances/one"
+    until(
+        visitor,
+        "/instances/one",
+        lambda page: (
+            status(page) == "running" and runtime.supervisor.get("one").pid not in (None, first)
+        ),
+    )
+
+
 def test_the_page_shows_no_value_of_a_variable(visitor: Visitor, model: str) -> None:
     add_instance(visitor, "one", model=model, environment="TOKEN=secret-value")
     assert "TOKEN" in visitor.page.text
@@ -292,6 +339,8 @@ def test_a_router_that_is_stopped_meanwhile_says_so(visitor: Visitor) -> None:
         "/instances/one/models/load", data={"csrf_token": token, "model": "a"}
     )
     assert answer.status_code == 503 and "instance_not_running" in answer.text
+    nameless = visitor.client.post("/instances/one/models/load", data={"csrf_token": token})
+    assert nameless.status_code == 400 and "No model was named" in nameless.text
 
 
 # With a script

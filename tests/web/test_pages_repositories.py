@@ -134,3 +134,13 @@ def test_without_a_hub_the_page_of_updates_says_so(visitor: Visitor, runtime: Ru
     page = visitor.open("/models/updates")
     assert visitor.answer.status_code == 503
     assert "HF_HUB_OFFLINE" in page.one(id="alerts").text
+
+
+def test_without_a_hub_the_search_says_so_and_keeps_what_was_typed(
+    visitor: Visitor, runtime: Runtime
+) -> None:
+    runtime.hub._offline = True
+    page = visitor.open("/models/search?q=tiny")
+    assert visitor.answer.status_code == 503
+    assert "HF_HUB_OFFLINE" in page.one(id="alerts").text
+    assert page.one(id="q")["value"] == "tiny"
