@@ -10,7 +10,7 @@ import pytest
 from llamactl.errors import InsufficientMemory
 from llamactl.instances.admission import Amount
 from llamactl.instances.memory import RECENT
-from llamactl.models.fit import RAM_RESERVE, Machine, Memory
+from llamactl.models.fit import DEVICE_RESERVE, RAM_RESERVE, Device, Machine, Memory
 from tests.instances.conftest import PATIENCE, StageFactory, eventually
 from tests.instances.gpu import GB, FakeMachine, GpuFactory, GpuStage
 
