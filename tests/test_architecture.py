@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def test_the_two_tables_are_the_machines() -> None:
     for (status, happening), then in instances.TRANSITIONS.items():
         rows = _rows("Instance from")
         assert any(_tells(row, status, happening, then) for row in rows), (status, happening)
+
+
+def test_every_dependency_says_why_it_is_there_and_no_other_does() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    needed = settings["options"]["install_requires"].split()
+    needed += settings["options.extras_require"]["embedded"].split()
+    names = {re.split("[<>=]", each)[0].lower() for each in needed}
+    names |= {file.name.partition("-")[0] for file in (ROOT / "static/vendor").glob("*.js")}
+    cells = [row[0].partition("(")[0].lower() for row in _rows("package")]
+    assert {name for cell in cells for name in re.findall(r"[\w-]+", cell)} == names
 
 
 def test_each_thread_stands_in_the_table_once_by_its_name() -> None:

@@ -18,6 +18,8 @@ _UNSEEN = re.compile(
 MomentForm = Literal["minutes", "seconds", "short"]
 _FORMS = {"minutes": "%Y-%m-%d %H:%M", "seconds": "%Y-%m-%d %H:%M:%S", "short": "%m-%d %H:%M:%S"}
 _DAY = 86400
+#: A span's largest unit and the one below it.
+_SPANS = ((_DAY, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _AGO = ((365 * _DAY, "y"), (_DAY, "d"), (3600, "h"), (60, "min"))
 
 
@@ -26,15 +28,9 @@ def duration_text(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
-    for size, unit, smaller_size, smaller_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    raise AssertionError("a whole minute has a unit")
+    size, unit, smaller_size, smaller_unit = next(span for span in _SPANS if whole >= span[0])
+    rest = whole % size // smaller_size
+    return f"{whole // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
 
 
 def ago_text(moment: float, now: float) -> str:
@@ -42,10 +38,8 @@ def ago_text(moment: float, now: float) -> str:
     seconds = now - moment
     if seconds < 60:
         return "just now"
-    for size, unit in _AGO:
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    raise AssertionError("a whole minute has a unit")
+    size, unit = next(each for each in _AGO if seconds >= each[0])
+    return f"{int(seconds // size)} {unit} ago"
 
 
 def moment_text(moment: float, form: MomentForm = "minutes") -> str:
