@@ -51,6 +51,10 @@ class RequestThreads:
         thread.hand(work)
         return future
 
+    def at_rest(self) -> int:
+        """How many threads have nothing to do at this moment."""
+        return len(self._resting)
+
     def shutdown(self, wait: bool = True) -> None:
         """End the threads once nothing waits any more; nobody is waited for, whatever is asked."""
         with self._lock:

@@ -1,0 +1,161 @@
+"""A thread stays for a moment with the client that it answered."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from llamactl import request_worker
+from llamactl.request_threads import RequestThreads
+from llamactl.request_worker import AT_REST, Connection, RequestWorker
+
+#: Seconds that only something that hangs takes.
+PATIENCE = 30.0
+REQUEST = b"GET /%d HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+def path_of(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    """An application that answers with the path that it was asked for."""
+    told = environ["PATH_INFO"].encode()
+    start("200 OK", [("Content-Length", str(len(told)))])
+    return [told]
+
+
+MakeWorker = Callable[[int], RequestWorker]
+
+
+@pytest.fixture
+def make_worker() -> Iterator[MakeWorker]:
+    """A worker with so many threads, whose loop does not run."""
+    made: list[RequestWorker] = []
+
+    def make(threads: int) -> RequestWorker:
+        settings = Config()
+        worker = RequestWorker(0, 0, [], SimpleNamespace(), 30, settings, Logger(settings))
+        worker.wsgi = path_of
+        worker.tpool = RequestThreads(threads)
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.tpool.shutdown()
+        worker.tmp.close()
+
+
+@pytest.fixture
+def patient(make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch) -> RequestWorker:
+    """One whose threads stay with a client for as long as a busy machine takes."""
+    monkeypatch.setattr(request_worker, "STAYING_SECONDS", PATIENCE)
+    return make_worker(AT_REST + 4)
+
+
+class Client:
+    """A client's connection, and the thread that answers it."""
+
+    def __init__(self, worker: RequestWorker, sent: bytes) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(PATIENCE)
+        self.connection = Connection(worker, theirs, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        self.socket.sendall(sent)
+        self.connection.begin()
+        self.connection.take()
+        self.connection.hand_to_parser()
+        self.kept = worker.tpool.submit(worker.handle, self.connection)
+
+    def answer(self, length: int = 2) -> bytes:
+        """The body of the next answer."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self.socket.recv(1)
+        return self.socket.recv(length, socket.MSG_WAITALL)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.connection.close()
+
+
+Connect = Callable[[RequestWorker, bytes], Client]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Have a client send something; it goes when the test is done."""
+    with ExitStack() as stack:
+
+        def make(worker: RequestWorker, sent: bytes) -> Client:
+            client = Client(worker, sent)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+def test_a_request_that_follows_at_once_is_answered_without_the_loop(
+    patient: RequestWorker, connect: Connect
+) -> None:
+    client = connect(patient, REQUEST % 1)
+    for number in range(1, 6):
+        assert client.answer() == b"/%d" % number
+        client.socket.sendall(REQUEST % (number + 1))
+    assert client.answer() == b"/6"
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.kept.result(PATIENCE)
+
+
+def test_requests_that_were_sent_together_are_answered_in_order(
+    patient: RequestWorker, connect: Connect
+) -> None:
+    client = connect(patient, b"".join(REQUEST % number for number in range(10)))
+    assert [client.answer() for _ in range(10)] == [b"/%d" % number for number in range(10)]
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.kept.result(PATIENCE)
+
+
+def test_a_part_of_a_request_is_left_to_the_loop(patient: RequestWorker, connect: Connect) -> None:
+    client = connect(patient, REQUEST % 1)
+    assert client.answer() == b"/1"
+    client.socket.sendall(b"GET /2 HT")
+    assert client.kept.result(PATIENCE) is True
+    client.connection.begin()
+    assert client.connection.coming == b"GET /2 HT"
+
+
+def test_no_thread_stays_where_few_are_at_rest(
+    make_worker: MakeWorker, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_worker, "STAYING_SECONDS", 100 * PATIENCE)
+    client = connect(make_worker(AT_REST), REQUEST % 1)
+    assert client.answer() == b"/1"
+    assert client.kept.result(PATIENCE) is True
+
+
+def test_no_thread_stays_with_a_client_that_is_silent(
+    make_worker: MakeWorker, connect: Connect
+) -> None:
+    client = connect(make_worker(AT_REST + 4), REQUEST % 1)
+    assert client.answer() == b"/1"
+    assert client.kept.result(PATIENCE) is True
+
+
+def test_a_worker_that_stops_stays_with_nobody(patient: RequestWorker, connect: Connect) -> None:
+    answering = threading.Event()
+
+    def stop_meanwhile(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        patient.alive = False
+        answering.set()
+        return path_of(environ, start)
+
+    patient.wsgi = stop_meanwhile
+    client = connect(patient, REQUEST % 1)
+    assert answering.wait(PATIENCE)
+    assert client.answer() == b"/1"
+    assert client.kept.result(PATIENCE) is True
