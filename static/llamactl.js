@@ -74,6 +74,48 @@ const tellAbsence = (absent) => {
 document.addEventListener("htmx:sendError", () => tellAbsence(true));
 document.addEventListener("htmx:beforeOnLoad", () => tellAbsence(false));
 
+/* A form is sent once, however often its button is pressed before the next page is there. */
+const IMPATIENCE = 5000;
+document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented) {
+    return;
+  }
+  if ("sent" in event.target.dataset) {
+    event.preventDefault();
+    return;
+  }
+  event.target.dataset.sent = "";
+  setTimeout(() => delete event.target.dataset.sent, IMPATIENCE);
+});
+
+/* What a part or a button is refused is told where a whole page tells it, until that works again. */
+const alerts = document.getElementById("alerts");
+const addressOf = (detail) => detail.requestConfig.path.split("?")[0];
+document.addEventListener("htmx:responseError", (event) => {
+  const { detail } = event;
+  const answer = new DOMParser().parseFromString(detail.xhr.responseText, "text/html");
+  const said = answer.querySelector("#alerts > *, main .alert.bad");
+  if (said !== null) {
+    alerts.replaceChildren(said);
+    alerts.dataset.about = addressOf(detail);
+  }
+  if (detail.requestConfig.verb !== "get") {
+    alerts.scrollIntoView({ block: "nearest" });
+  }
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.verb !== "get") {
+    alerts.replaceChildren();
+  }
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { detail } = event;
+  if (detail.successful && alerts.dataset.about === addressOf(detail)) {
+    alerts.replaceChildren();
+    delete alerts.dataset.about;
+  }
+});
+
 /* Times come in UTC; here they are told in the reader's own time zone. */
 const LOCAL_FORMS = { title: [0, 16], minutes: [0, 16], seconds: [0, 19], short: [5, 19] };
 const tellLocalTimes = () => {

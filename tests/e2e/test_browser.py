@@ -375,6 +375,60 @@ def test_a_button_acts_in_place_and_keeps_the_focus(
     assert page.evaluate("window.same"), "the page was never loaded again"
 
 
+def test_a_form_that_is_on_its_way_is_not_sent_again(visit: Callable[..., Visit]) -> None:
+    browser = visit()
+    browser.log_in()
+    browser.open("/instances/new")
+    # Events of a script's own making send nothing, but tell what would become of a real one.
+    stopped = browser.page.locator("#instance-form").evaluate(
+        """form => [1, 2].map(() => {
+            const submit = new Event("submit", { bubbles: true, cancelable: true });
+            form.dispatchEvent(submit);
+            return submit.defaultPrevented;
+        })"""
+    )
+    assert stopped == [False, True]
+
+
+def test_a_button_that_is_refused_says_why_and_a_later_one_takes_that_back(
+    visit: Callable[..., Visit],
+) -> None:
+    browser = visit(width=360)
+    page = browser.page
+    browser.log_in()
+    browser.open("/instances/new")
+    page.get_by_label("Name", exact=True).fill("one")
+    browser.press("Create Instance")
+    tokens = page.locator("#status input[name=csrf_token]")
+    token = tokens.first.input_value()
+    alerts = page.locator("#alerts")
+    start = page.get_by_role("button", name="Start one")
+    tokens.evaluate_all("all => all.forEach(each => { each.value = 'of another login' })")
+    start.click()
+    expect(alerts).to_contain_text("This form is out of date, and nothing was changed.")
+    expect(alerts).to_be_in_viewport()
+    tokens.evaluate_all("(all, token) => all.forEach(each => { each.value = token })", token)
+    start.click()
+    expect(alerts).to_be_empty()
+    # That the server refused is the one thing that may be said.
+    browser.said[:] = [each for each in browser.said if "403" not in each]
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without a script"])
+def test_what_is_wrong_in_a_form_has_the_focus(visit: Callable[..., Visit], script: bool) -> None:
+    browser = visit(script=script)
+    page = browser.page
+    browser.log_in()
+    browser.open("/instances/new")
+    page.get_by_label("Name", exact=True).fill("one")
+    page.get_by_text("More options").click()
+    page.get_by_label("Extra arguments").fill("--host 0.0.0.0")
+    browser.press("Create Instance")
+    expect(page.get_by_label("Extra arguments")).to_be_focused()
+    expect(page.locator("#extra_args-wrong")).to_contain_text("--host cannot be set")
+    browser.said[:] = [each for each in browser.said if "400" not in each]
+
+
 def test_a_window_says_when_the_server_is_gone_and_when_it_is_back(
     visit: Callable[..., Visit], server: LlamactlProcess
 ) -> None:

@@ -109,9 +109,17 @@ def _worded(error: LlamactlError, field: Field) -> str:
     path = str(getattr(error, "field", None) or "")
     words = error.details
     for name in (path, field.name):
-        if name and words.startswith(f"{name} "):
-            words = f"{field.label}{words[len(name) :]}"
+        if name and words.startswith(name) and words[len(name) :][:1] in {" ", ":"}:
+            words = f"{_called(path, field)}{words[len(name) :]}"
     return words.replace(", not a string.", ".")
+
+
+def _called(path: str, field: Field) -> str:
+    """The label of a field, or of one with many lines the flag or the variable in it."""
+    _, inside, line = path.partition(f"{field.name}.")
+    if not inside or not line:
+        return field.label
+    return f"--{line.replace('_', '-')}" if field.name == "extra_args" else line
 
 
 def _culprit(form: InstanceForm, error: LlamactlError) -> str | None:
