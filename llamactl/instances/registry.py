@@ -117,9 +117,9 @@ class Registry:
         instance = Instance(self._shared, row.id, row.name, options, row.created_at)
         instance.unusable = unusable
         instance.wanted_back = row.wanted
-        if row.last_used_at is not None:
-            instance.last_used_at = row.last_used_at
-            instance.last_used = time.monotonic() - max(0.0, time.time() - row.last_used_at)
+        instance.last_used_at = row.last_used_at
+        # One that nobody ever asked was used longest ago, also where the machine came up just now.
+        instance.last_used = time.monotonic() - max(0.0, time.time() - (row.last_used_at or 0.0))
         return instance
 
     def _check_new(self, name: str, options: Options) -> None:

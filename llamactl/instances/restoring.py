@@ -29,7 +29,7 @@ class Restoring:
 
     def start(self, wanted: Sequence[Instance]) -> None:
         """Look at the machine's memory, so that no request has to wait for that, and begin."""
-        self._wanted = sorted(wanted, key=_last_used, reverse=True)
+        self._wanted = sorted(wanted, key=lambda each: each.last_used_at or 0.0, reverse=True)
         self._thread.start()
 
     def join(self, timeout: float) -> None:
@@ -67,7 +67,3 @@ class Restoring:
                 if len(loading) < AT_ONCE:
                     return
                 loading[0].changed.wait(_LOOK_EVERY)
-
-
-def _last_used(instance: Instance) -> float:
-    return instance.last_used_at or 0.0

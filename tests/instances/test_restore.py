@@ -136,6 +136,23 @@ def test_the_last_used_comes_up_first_and_stays_the_last_used(make_stage: StageF
     assert second.until("stopped", "d").error is None
 
 
+def test_one_that_was_never_asked_makes_room_before_one_that_was(make_stage: StageFactory) -> None:
+    first = make_stage()
+    for name in ("long-ago", "never"):
+        first.run(name)
+    first.supervisor.lease("long-ago").release()
+    assert first.stop()
+    with first.database.write() as cursor:  # before the machine came up
+        cursor.execute("UPDATE instances SET last_used_at = 1e9 WHERE last_used_at IS NOT NULL")
+    second = make_stage({"instances.max_running_instances": 2})
+    for name in ("long-ago", "never"):
+        second.until("running", name)
+    second.create("newcomer")
+    second.supervisor.lease("newcomer").release()
+    assert second.get("never").status == "stopped"
+    assert second.get("long-ago").status == "running"
+
+
 def test_when_it_was_used_outlives_a_kill_of_the_server(make_stage: StageFactory) -> None:
     stage = make_stage(health_interval=0.02)
     stage.run()
