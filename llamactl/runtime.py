@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llamactl.access.audit import Audit
@@ -69,11 +69,12 @@ class Runtime:
         self._streams_told = threading.Event()
         self._drain: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, caches_read: Callable[[], object] = lambda: None) -> None:
         """Take the data directory, open the database, start every thread.
 
-        Waits for a process that is being replaced. Raises ``ConfigError`` when the directory cannot
-        be had.
+        ``caches_read`` is called, in some thread, once the models were read from the disk. Waits
+        for a process that is being replaced. Raises ``ConfigError`` when the directory cannot be
+        had.
         """
         deadline = time.monotonic() + TAKEOVER_LIMIT
         while not self._lock.acquire():
@@ -81,7 +82,7 @@ class Runtime:
                 raise ConfigError(f"{self._lock.path} is held by another llamactl")
             time.sleep(0.1)
         self.database.open()
-        self.cache.start()
+        self.cache.start(caches_read)
         self.keys.start()
         self.gateway.start()
         self.supervisor.start()

@@ -8,6 +8,7 @@ instances that need time to end.
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import signal
@@ -167,7 +168,9 @@ class _Hooks:
     def post_worker_init(self, worker: Any) -> None:
         runtime: Runtime = worker.wsgi.extensions["llamactl"]
         try:
-            runtime.start()
+            # What was read stays. Each time that Python looked for garbage among the objects of
+            # a thousand models, a request would wait for 20 ms more.
+            runtime.start(caches_read=gc.freeze)
         except LlamactlError as error:
             log.error("%s", error.details)
             sys.exit(3)  # gunicorn's word for "do not start another worker"

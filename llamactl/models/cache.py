@@ -58,20 +58,27 @@ class ModelCache:
         self._publisher = Publisher(self.flat, self.hub, self._library)
         self._remover = Remover(self.flat, self.hub)
         self._halt = threading.Event()
-        self._warming = threading.Thread(target=self._warm, name="models-warm", daemon=False)
+        self._warming: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Read both caches in a thread of its own, so that the first list has them at hand."""
+    def start(self, when_read: Callable[[], object] = lambda: None) -> None:
+        """Read both caches in a thread of its own, so that the first list has them at hand.
+
+        That thread calls ``when_read`` at its end.
+        """
+        self._warming = threading.Thread(
+            target=self._warm, args=(when_read,), name="models-warm", daemon=False
+        )
         self._warming.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """End that thread, wherever it is; on a disk that hangs, wait ``timeout`` seconds only."""
         self._halt.set()
-        if self._warming.ident is not None:
+        if self._warming is not None:
             self._warming.join(timeout)
 
-    def _warm(self) -> None:
+    def _warm(self, when_read: Callable[[], object]) -> None:
         self._library.models(self._halt)
+        when_read()
 
     def list(self) -> list[CachedModel]:
         """Every model in either cache, whoever put it there, by repository and tag."""

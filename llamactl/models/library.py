@@ -31,20 +31,21 @@ class _Shelf:
         self._inventory = inventory
         self._entries = entries
         self._flat = flat
+        repo_id = inventory.repo_id
+        self._names = frozenset(
+            name
+            for filename in inventory.wanted
+            for name in (flat_name(repo_id, filename), unfinished_name(repo_id, filename))
+        )
         self._models: list[CachedModel] = []
         self._seen: VerifiedRows | None = None
 
     def is_current(self, flat: FlatFiles) -> bool:
         """Whether the flat cache holds the same of this repository as it did."""
-        repo_id, before = self._inventory.repo_id, self._flat.names
-        self._flat = flat
-        if flat.manifests.get(repo_id, ()) != self._inventory.manifests:
+        before, self._flat = self._flat.names, flat
+        if flat.manifests.get(self._inventory.repo_id, ()) != self._inventory.manifests:
             return False
-        return flat.names is before or not any(
-            (name in before) != (name in flat.names)
-            for filename in self._inventory.wanted
-            for name in (flat_name(repo_id, filename), unfinished_name(repo_id, filename))
-        )
+        return flat.names is before or self._names & before == self._names & flat.names
 
     def models(self, verified: VerifiedRows) -> list[CachedModel]:
         # Digests that are not known by a blob's name come from the table.

@@ -150,10 +150,11 @@ def test_the_first_list_after_a_start_need_not_read_the_caches(
     caches: Caches, scans: list[str]
 ) -> None:
     models = fill(caches, 8)
-    caches.cache.start()
+    read: list[int] = []
+    caches.cache.start(lambda: read.append(len(scans)))
     try:
         wait_for_the_reader()
-        assert len(scans) == 8
+        assert read == [len(scans)] == [8]
         assert caches.shown() == models
         assert len(scans) == 8
     finally:
