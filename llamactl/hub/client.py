@@ -37,14 +37,13 @@ class HubClient:
         endpoint: str,
         token: Callable[[], Secret | None],
         offline: bool,
-        user_agent: str = USER_AGENT,
         *,
         backoff: float = 0.5,
     ) -> None:
         """``backoff``: seconds before the second attempt; each further one doubles it."""
         self.endpoint = endpoint.rstrip("/")
         self._offline = offline
-        self._transport = Transport(self.endpoint, token, user_agent, backoff=backoff)
+        self._transport = Transport(self.endpoint, token, USER_AGENT, backoff=backoff)
 
     def manifest(self, ref: ModelRef, halt: threading.Event | None = None) -> Manifest | None:
         """The hub's own choice of files for a tag; None where the hub (a mirror) makes none.

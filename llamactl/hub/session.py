@@ -21,14 +21,13 @@ class HubSession(requests.Session):
     Threads may share it.
     """
 
-    def __init__(self, connections: int = 8) -> None:
-        """``connections``: how many are kept open to one host."""
+    def __init__(self) -> None:
         super().__init__()
         self.trust_env = False
         self.headers.clear()
         self.headers["Accept-Encoding"] = "identity"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=8, max_retries=0)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 

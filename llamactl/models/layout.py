@@ -72,9 +72,9 @@ class HubCache:
         """The folder of one commit's files."""
         return self.snapshots(repo_id) / check_commit(commit)
 
-    def ref(self, repo_id: str, revision: str = "main") -> Path:
-        """The file that holds the commit of a branch."""
-        return self.repo_dir(repo_id) / "refs" / check_filename(revision)
+    def ref(self, repo_id: str) -> Path:
+        """The file that holds the commit of ``main``."""
+        return self.repo_dir(repo_id) / "refs" / "main"
 
 
 def flat_name(repo_id: str, filename: str) -> str:

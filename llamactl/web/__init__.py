@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from llamactl.access.keys import Keys
     from llamactl.access.sessions import Sessions
     from llamactl.config import Config
-    from llamactl.database import Database
     from llamactl.downloads.offers import Offers
     from llamactl.downloads.queue import DownloadQueue
     from llamactl.gateway import Gateway
@@ -25,8 +24,6 @@ class Services(Protocol):
 
     @property
     def config(self) -> Config: ...
-    @property
-    def database(self) -> Database: ...
     @property
     def cache(self) -> ModelCache: ...
     @property

@@ -14,14 +14,14 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 
 
-def json_body(max_bytes: int = MAX_BYTES) -> dict[str, object]:
+def json_body() -> dict[str, object]:
     """The request's body, a JSON object.
 
-    Raises Werkzeug's 413 for a body of more than ``max_bytes`` and 415 for another content type,
+    Raises Werkzeug's 413 for a body of more than ``MAX_BYTES`` and 415 for another content type,
     and ``InvalidRequest`` for what is not UTF-8, not JSON, not an object, nested deeper than
     ``MAX_DEPTH``, or says one thing twice.
     """
-    raw = limited_body(max_bytes)
+    raw = limited_body(MAX_BYTES)
     if not raw and not request.mimetype:
         raise InvalidRequest("The request has no body", hint="Send a JSON object.")
     # A form or text/plain would let any web page post here without the browser asking first.
