@@ -26,6 +26,23 @@ def test_a_key_is_shown_once_and_opens_inference(visitor: Visitor, runtime: Any)
     assert row.one("td", data_label="Expires").text == "never"
 
 
+def test_the_page_with_a_made_key_loaded_again_makes_no_second_one(
+    visitor: Visitor, runtime: Any
+) -> None:
+    visitor.open("/keys")
+    sent = {"name": "laptop", "permission_mode": "allow_all"}
+    form = visitor.button("Make key").within("form")
+    for name in ("csrf_token", "newest"):
+        sent[name] = form.one(name=name)["value"]
+    assert visitor.client.post("/keys", data=sent).status_code == 200
+    again = visitor.client.post("/keys", data=sent)
+    assert again.status_code == 400 and "has made its key already" in again.text
+    assert len(runtime.keys.list()) == 1
+    visitor.open("/keys")
+    visitor.press("Make key", name="laptop")
+    assert len(runtime.keys.list()) == 2, "a form that was shown anew may make one of that name"
+
+
 def test_a_key_for_chosen_instances_names_them(visitor: Visitor, runtime: Any) -> None:
     from llamactl.instances.options import Options
 

@@ -24,12 +24,16 @@ IN_THE_FORM = frozenset({"name", "expires_at", "instance_ids"})
 
 @dataclass(frozen=True)
 class KeyForm:
-    """The form as typed. ``instances`` are (id, name, whether it is ticked)."""
+    """The form as typed. ``instances`` are (id, name, whether it is ticked).
+
+    ``newest`` is the id of the newest key when the form was shown, 0 if there was none.
+    """
 
     fields: Sequence[Field]
     mode: str
     instances: Sequence[tuple[int, str, bool]]
     instances_wrong: str
+    newest: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def make() -> Response:
     """Make a key and show it: there is no second time, so this is no redirect."""
     typed = request.form
     try:
+        _refuse_repeat(typed.get("name", ""))
         key, secret = services().keys.create(
             typed.get("name", ""),
             typed.get("permission_mode", ""),
@@ -108,7 +113,7 @@ def _form(names: Mapping[int, str], error: InvalidRequest | None, *, empty: bool
             "expires_at",
             "Last day",
             kind="date",
-            help="Left empty, it never expires.",
+            help="It ends with that day on the server. Left empty, it never expires.",
             value=typed.get("expires_at", ""),
             wrong=wrong("expires_at"),
             width="third",
@@ -116,7 +121,19 @@ def _form(names: Mapping[int, str], error: InvalidRequest | None, *, empty: bool
     )
     chosen = [(id_, name, str(id_) in ticked) for id_, name in sorted(names.items())]
     mode = typed.get("permission_mode", "allow_all")
-    return KeyForm(fields, mode, chosen, wrong("instance_ids"))
+    newest = max((key.id for key in services().keys.list()), default=0)
+    return KeyForm(fields, mode, chosen, wrong("instance_ids"), newest)
+
+
+def _refuse_repeat(name: str) -> None:
+    """Refuse a form that a browser sent again, by loading the page with the made key once more."""
+    newest = request.form.get("newest", "")
+    made = [key for key in services().keys.list() if newest.isdecimal() and key.id > int(newest)]
+    if any(key.name == name.strip() for key in made):
+        raise InvalidRequest(
+            "This form has made its key already, and it was shown then",
+            hint="If nobody copied it, revoke it and make another.",
+        )
 
 
 def _ticked() -> list[int]:
