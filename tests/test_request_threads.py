@@ -28,20 +28,29 @@ def test_all_threads_are_there_from_the_start(pool: RequestThreads) -> None:
     assert len(request_threads()) == 4
 
 
-def test_requests_beyond_the_threads_wait_in_order(pool: RequestThreads) -> None:
+def test_requests_beyond_the_threads_are_answered_once_one_is_free(pool: RequestThreads) -> None:
     gate = threading.Event()
     held = [pool.submit(gate.wait, PATIENCE) for _ in range(4)]
     done: list[int] = []
-    first = threading.Event()
-    waiting = [pool.submit(first.wait, PATIENCE)]
-    waiting += [pool.submit(done.append, number) for number in range(50)]
+    waiting = [pool.submit(done.append, number) for number in range(50)]
     assert not done
     gate.set()
-    first.set()
     assert all(each.result(PATIENCE) for each in held)
     for each in waiting:
         each.result(PATIENCE)
     assert sorted(done) == list(range(50))
+
+
+def test_requests_wait_in_the_order_in_which_they_came() -> None:
+    pool = RequestThreads(1)
+    gate = threading.Event()
+    pool.submit(gate.wait, PATIENCE)
+    done: list[int] = []
+    waiting = [pool.submit(done.append, number) for number in range(50)]
+    gate.set()
+    waiting[-1].result(PATIENCE)
+    pool.shutdown()
+    assert done == list(range(50))
 
 
 def test_the_thread_that_rested_least_goes_first(pool: RequestThreads) -> None:
