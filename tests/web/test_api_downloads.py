@@ -159,24 +159,22 @@ def failed(models: Models, repo: str) -> Any:
     return job
 
 
-def test_a_repo_that_does_not_exist_fails_as_not_found_or_not_allowed(
-    models: Models, repo: str
-) -> None:
-    # Without a token the hub answers alike for what does not exist and what is private.
-    assert failed(models, "nobody/nothing-GGUF")["error_code"] in {"not_found", "unauthorized"}
+def test_a_repo_that_does_not_exist_fails_as_not_found(models: Models, repo: str) -> None:
+    assert failed(models, "nobody/nothing-GGUF")["error_code"] == "not_found"
 
 
 def test_a_private_repo_fails_and_tells_of_the_token(models: Models, hub: FakeHub) -> None:
     hub.add_repo("secret/model-GGUF", {"m-Q4_K_M.gguf": b"GGUF" * 100}, private=True)
     job = failed(models, "secret/model-GGUF")
-    assert job["error_code"] in {"not_found", "unauthorized"}
+    # Without a token the hub answers alike for what does not exist and what is private.
+    assert job["error_code"] == "not_found"
     assert "HF_TOKEN" in job["error"]
 
 
 def test_a_gated_repo_fails_and_tells_where_to_accept(models: Models, hub: FakeHub) -> None:
     hub.add_repo("meta/gated-GGUF", {"m-Q4_K_M.gguf": b"GGUF" * 100}, gated="manual")
     job = failed(models, "meta/gated-GGUF")
-    assert job["error_code"] in {"gated", "unauthorized"}
+    assert job["error_code"] == "gated"
     assert "meta/gated-GGUF" in job["error"]
 
 
