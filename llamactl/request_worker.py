@@ -184,6 +184,12 @@ class RequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
         else:
             step(conn)
 
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+        """Expect the next request of a connection that was kept."""
+        # It may have been closed for a newcomer since the system told of it.
+        if client.fileno() >= 0:
+            super().on_client_socket_readable(conn, client)
+
     def murder_pending(self) -> None:
         """Close what was waited for long enough; gunicorn calls it in each round of its loop."""
         now = time.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ THREADS = 20
 #: Twice what would take every thread, and those that may receive the rest of a refused body.
 MANY = 2 * THREADS + 20
 HOST = b"Host: 127.0.0.1\r\n"
+#: Connections for which a server of so few threads has room.
+ROOM = 1000
+ASKED = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
 FORM = HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
 JSON = HOST + b"Content-Type: application/json\r\n"
 
@@ -66,6 +71,15 @@ def connect(server: LlamactlProcess, held: ExitStack, sent: bytes = b"") -> sock
     return connection
 
 
+def may_open_files(held: ExitStack) -> None:
+    """Let this process connect that often, until the end of the test."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+    allow_open_files(2 * ROOM)
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * ROOM:
+        pytest.skip(f"this system does not let a test open {2 * ROOM} files")
+
+
 def answers(server: LlamactlProcess) -> bool:
     return requests.get(f"{server.url}/healthz", timeout=PATIENCE).text == "ok\n"
 
@@ -102,19 +116,36 @@ def test_a_client_that_keeps_a_closed_connection_holds_up_nobody(
 def test_more_idle_clients_than_there_is_room_for_keep_nobody_out(
     server: LlamactlProcess, held: ExitStack
 ) -> None:
-    room = 1000
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allow_open_files(2 * room)
-    held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * room:
-        pytest.skip(f"this system does not let a test open {2 * room} files")
-    asked = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
-    connections = [connect(server, held, asked) for _ in range(room)]
-    connections += [connect(server, held) for _ in range(room // 2)]
+    may_open_files(held)
+    connections = [connect(server, held, ASKED) for _ in range(ROOM)]
+    connections += [connect(server, held) for _ in range(ROOM // 2)]
     assert answers(server)
     newest = connections[-1]
-    newest.sendall(asked)
+    newest.sendall(ASKED)
     assert newest.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_asks_in_the_moment_of_being_sent_away_for_another_harms_nobody(
+    make_server: Make, held: ExitStack
+) -> None:
+    may_open_files(held)
+    server = make_server({"server.threads": THREADS}).start()
+    kept = [connect(server, held, ASKED) for _ in range(ROOM - THREADS - 1)]
+    fresh = [connect(server, held) for _ in range(THREADS)]
+    fresh[-1].sendall(ASKED)
+    for connection in [*kept, fresh[-1]]:
+        received = b""
+        while not received.endswith(b"ok\n"):
+            received += connection.recv(65536)
+    worker = server.worker
+    # So that the worker hears of all of it in one turn, and of the newcomer first.
+    os.kill(worker, signal.SIGSTOP)
+    connect(server, held)
+    for connection in kept:
+        connection.sendall(ASKED)
+    os.kill(worker, signal.SIGCONT)
+    assert answers(server)
+    assert server.worker == worker
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked how it sees a process")
