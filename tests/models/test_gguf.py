@@ -20,7 +20,7 @@ from llamactl.models.gguf import GGUFHeader, NotGGUF, read_dimensions, read_head
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
 from tests.fakes.gguf_files import CHAT_TEMPLATE, LAYERS, tiny_gguf
 
-UINT32, TEXT, ARRAY, UINT64 = 4, 8, 9, 10
+UINT32, TEXT, ARRAY = 4, 8, 9
 
 
 def text(value: bytes) -> bytes:
