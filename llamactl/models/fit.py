@@ -124,14 +124,20 @@ class Machine:
         ram = 0 if self.ram is None else of(self.ram, RAM_RESERVE)
         return (own + ram, 0) if self.shares_memory else (own, ram)
 
-    def usable_devices(self) -> dict[str, int]:
-        """Bytes that a model can have now of each device, by its name.
+    def usable_devices(self, *, all_free: bool = False) -> dict[str, int]:
+        """Bytes that a model can have of each device, by its name.
 
-        All count as the first where one of them shares the machine's memory.
+        All count as the first where one of them shares the machine's memory. With ``all_free`` as
+        if nothing else ran.
         """
         if self.shares_memory:
-            return {self.devices[0].name: self.usable()[0]}
-        return {device.name: max(0, device.memory.free - DEVICE_RESERVE) for device in self.devices}
+            return {self.devices[0].name: self.usable(all_free=all_free)[0]}
+        return {
+            device.name: max(
+                0, (device.memory.total if all_free else device.memory.free) - DEVICE_RESERVE
+            )
+            for device in self.devices
+        }
 
     @property
     def shares_memory(self) -> bool:
@@ -169,8 +175,8 @@ def estimate(
 
 def judge(need: Need, machine: Machine) -> Verdict:
     """Whether ``machine`` has the memory now."""
-    place = _place(need.total, *machine.usable())
-    when_idle = place is not None or _place(need.total, *machine.usable(all_free=True)) is not None
+    place = _place(need, machine)
+    when_idle = place is not None or _place(need, machine, all_free=True) is not None
     if machine.ram is None and not machine.devices:
         return Verdict(None, None, False)
     if place is None:
@@ -178,7 +184,13 @@ def judge(need: Need, machine: Machine) -> Verdict:
     return Verdict(True if need.whole else None, place, when_idle)
 
 
-def _place(total: int, devices: int, ram: int) -> Place | None:
+def _place(need: Need, machine: Machine, *, all_free: bool = False) -> Place | None:
+    rooms = [room for room in machine.usable_devices(all_free=all_free).values() if room]
+    if rooms and need.total <= max(rooms):
+        return "gpu"
+    devices, ram = machine.usable(all_free=all_free)
+    # Laid on several devices, a model has buffers to compute in on each.
+    total = need.total + max(0, len(rooms) - 1) * (need.compute or 0)
     if devices and total <= devices:
         return "gpu"
     if total > devices + ram:

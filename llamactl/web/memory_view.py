@@ -58,6 +58,8 @@ def memory_view(need: Need, machine: Machine) -> MemoryView:
     if need.projector:
         parts.append(f"{size_text(need.projector)} projector")
     label, tone = _judgement(judge(need, machine))
+    if label == _FITTING["gpu"] and need.total > max(machine.usable_devices().values(), default=0):
+        label = "fits the GPUs together"
     return MemoryView(size_text(need.total), " + ".join(parts), label, tone)
 
 
@@ -80,6 +82,8 @@ def machine_text(machine: Machine) -> str:
         said.append(f"{name}: {_free(device.memory)} are free.")
     if not machine.devices:
         said.append("llama.cpp reports no GPU.")
+    if len(machine.devices) > 1 and not machine.shares_memory:
+        said.append("Unless told otherwise, a model is laid on all of them, layer by layer.")
     return " ".join(said)
 
 

@@ -223,6 +223,22 @@ def test_a_model_fits_where_there_is_room_for_it() -> None:
     assert not judge(need, Machine(Memory(GIB, 4 * GIB))).when_idle
 
 
+def test_on_several_devices_each_has_buffers_to_compute_in() -> None:
+    half = Memory(4 * GIB + DEVICE_RESERVE, 12 * GIB)
+    two = tuple(Device(name, "", half) for name in ("CUDA0", "CUDA1"))
+    ram = Memory(8 * GIB, 16 * GIB)
+    alone = Need(3 * GIB, GIB // 2, GIB // 2, 0, 8192)
+    assert judge(alone, Machine(ram, two)).place == "gpu", "one has room for it"
+    spread = Need(6 * GIB, GIB, GIB // 2, 0, 8192)
+    assert judge(spread, Machine(ram, two)).place == "gpu"
+    tight = Need(6 * GIB, GIB, GIB // 2 + 1, 0, 8192)
+    assert judge(tight, Machine(ram, two)).place == "gpu_and_ram"
+    assert judge(tight, Machine(Memory(0, GIB), two)).fits is False
+    assert judge(tight, Machine(Memory(0, GIB), two)).when_idle
+    shared = (*two, Device("MTL0", "", ram, shared=True))
+    assert judge(tight, Machine(ram, shared)).place == "gpu", "they count as one"
+
+
 def test_a_reserve_stays_free() -> None:
     need = Need(GIB, 0, 0, 0, 0)
     assert not judge(need, Machine(Memory(GIB + RAM_RESERVE - 1, 8 * GIB))).fits

@@ -39,6 +39,15 @@ def test_a_model_is_said_to_fit_or_not(need: Need, machine: Machine, label: str,
     assert (view.label, view.tone) == (label, tone)
 
 
+def test_several_gpus_are_said_to_hold_a_model_together() -> None:
+    gpus = tuple(Device(f"CUDA{i}", "", Memory(4 * GB, 8 * GB)) for i in range(2))
+    machine = Machine(Memory(8 * GB, 16 * GB), gpus)
+    assert memory_view(NEED, machine).label == "fits the GPUs together"
+    small = Need(weights=GB, cache=0, compute=0, projector=0, ctx_size=8192)
+    assert memory_view(small, machine).label == "fits the GPU"
+    assert machine_text(machine).endswith("a model is laid on all of them, layer by layer.")
+
+
 def test_the_figures_behind_the_sum_are_told() -> None:
     told = memory_view(NEED, CPU_ONLY)
     assert told.total == "3.8 GB"
