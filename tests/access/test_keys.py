@@ -176,7 +176,7 @@ def test_many_threads_count_every_request_once(keys: Keys) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert keys.get(record.id).requests == 400
 
 

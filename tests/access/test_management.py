@@ -45,14 +45,14 @@ def test_starts_at_one_moment_agree_on_one_key(config: Config) -> None:
     made: list[ManagementKey] = []
 
     def start() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         made.append(ensure_management_key(config))
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len({key.secret.reveal() for key in made}) == 1
     assert sum(key.created for key in made) == 1
 

@@ -16,7 +16,7 @@ from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.errors import ModelNotFound
 from llamactl.models import digest
 from llamactl.models.reference import ModelRef
-from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site
+from tests.downloads.conftest import FILE, PAYLOAD, REPO, SLOW, Site
 from tests.downloads.waiting import LONG, eventually
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
@@ -132,7 +132,7 @@ def test_a_check_can_be_cancelled_and_a_queued_one_survives_a_restart(
     site.download()
     site.queue.set_limits(Limits(1, None))
     hub.add_repo("org/other", {FILE: PAYLOAD})
-    hub.throttle(100_000)
+    hub.throttle(SLOW)
     site.submit(ModelRef("org/other", "Q4_K_M"))
     waiting = site.queue.verify(REPO, repair=True)
     assert waiting.job.status == "queued"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamactl.downloads.partfile import sidecar_of
-from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site
+from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site, slow_job
 from tests.fakes.fake_hub import FakeHub, Request, seeded_bytes
 from tests.fakes.fake_hub_faults import Answer
 
@@ -153,11 +153,10 @@ def test_a_416_of_another_size_has_the_address_asked_anew(site: Site) -> None:
 
 
 def test_addresses_that_expire_midway_are_resolved_once_for_all_connections(site: Site) -> None:
-    site.hub.throttle(2_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 300_000)
+    job_id = slow_job(site)
     site.hub.expire_urls()
-    site.assert_complete(site.queue.wait(job.job.id))
+    site.hub.throttle(None)
+    site.assert_complete(site.queue.wait(job_id))
     assert len(site.hub.requests("hub", "/resolve/")) == 2
     assert total_sent(site) < len(PAYLOAD) + 5_000
 
@@ -256,12 +255,11 @@ def test_a_resolve_that_names_another_digest_stops_before_the_first_byte(site: S
 
 
 def test_another_etag_of_the_cdn_for_the_same_content_changes_nothing(site: Site) -> None:
-    site.hub.throttle(2_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 300_000)
+    job_id = slow_job(site)
     site.hub.cdn_routes.etag_salt = "another edge"
     site.hub.expire_urls()
-    site.assert_complete(site.queue.wait(job.job.id))
+    site.hub.throttle(None)
+    site.assert_complete(site.queue.wait(job_id))
     assert total_sent(site) < len(PAYLOAD) + 5_000
 
 
@@ -312,15 +310,13 @@ def test_a_private_repository_keeps_its_token_from_the_cdn(hub: FakeHub, site: S
 
 
 def test_the_middle_of_a_file_moves_main_and_the_old_bytes_are_not_mixed_in(site: Site) -> None:
-    site.hub.throttle(1_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 200_000)
-    site.queue.pause(job.job.id)
+    job_id = slow_job(site)
+    site.queue.pause(job_id)
     newer = seeded_bytes(len(PAYLOAD), "newer")
     site.hub.push(REPO, {FILE: newer})
     site.hub.throttle(None)
     # The job keeps the commit that it began with ...
-    resumed = site.queue.wait(site.queue.resume(job.job.id).job.id)
+    resumed = site.queue.wait(site.queue.resume(job_id).job.id)
     site.assert_complete(resumed, PAYLOAD)
     # ... and the next one takes today's.
     site.assert_complete(site.download(), newer)
@@ -376,10 +372,7 @@ def test_an_interrupted_download_fetches_only_the_rest(site: Site) -> None:
 
 def interrupted_part(site: Site) -> Path:
     """Pause a download in the middle; its partial."""
-    site.hub.throttle(1_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 200_000)
-    site.queue.pause(job.job.id)
+    site.queue.pause(slow_job(site))
     site.hub.throttle(None)
     (part,) = (path for path in site.leftovers() if not path.name.endswith("ranges.incomplete"))
     return part

@@ -16,7 +16,7 @@ from llamactl.downloads.partfile import PartFile
 from llamactl.hub.limits import LONGEST
 from llamactl.models.reference import ModelRef
 from tests.conftest import ConfigFactory
-from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site
+from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site, slow_job
 from tests.downloads.waiting import LONG
 from tests.fakes import fake_hub_http
 from tests.fakes.fake_hub import FakeHub, Request, seeded_bytes
@@ -105,15 +105,13 @@ def test_the_old_model_stays_whole_until_the_new_one_is_verified(site: Site) -> 
     old = site.cache.hub.ref(REPO).read_text()
     newer = seeded_bytes(len(PAYLOAD), "newer")
     commit = site.hub.push(REPO, {FILE: newer})
-    site.hub.throttle(1_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 200_000)
+    job_id = slow_job(site)
     assert site.cache.hub.ref(REPO).read_text() == old
     assert (site.cache.hub.snapshot(REPO, old) / FILE).read_bytes() == PAYLOAD
     assert not site.cache.hub.snapshot(REPO, commit).exists()
     assert site.bytes_of() == PAYLOAD
     site.hub.throttle(None)
-    site.assert_complete(site.queue.wait(job.job.id, LONG), newer)
+    site.assert_complete(site.queue.wait(job_id, LONG), newer)
     assert site.cache.hub.ref(REPO).read_text() == commit
 
 

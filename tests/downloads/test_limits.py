@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from llamactl.downloads.limits import Limits
-from tests.downloads.conftest import Site
+from tests.downloads.conftest import PAYLOAD, Site, slow_job
 from tests.downloads.waiting import LONG
 
 
@@ -21,17 +21,12 @@ def test_a_bandwidth_limit_holds_and_can_be_lifted_on_the_way(site: Site) -> Non
 
 
 def test_a_bandwidth_limit_that_is_set_on_the_way_holds_from_then_on(site: Site) -> None:
-    site.hub.throttle(1_000_000)
-    job = site.submit()
-    site.until(job.job.id, lambda seen: seen.progress.bytes_downloaded > 100_000)
-    site.queue.set_limits(Limits(2, 50_000))
-    began, before = time.monotonic(), site.queue.job(job.job.id).progress.bytes_downloaded
-    site.queue.wait(job.job.id, 1.5)
-    brought = site.queue.job(job.job.id).progress.bytes_downloaded - before
-    assert brought < 50_000 * (time.monotonic() - began) + 300_000, "what was read already counts"
-    site.queue.set_limits(None)
+    job_id = slow_job(site)
+    site.queue.set_limits(Limits(2, 500_000))
+    began, left = time.monotonic(), len(PAYLOAD) - site.hub.bytes_sent("cdn")
     site.hub.throttle(None)
-    site.assert_complete(site.queue.wait(job.job.id, LONG))
+    site.assert_complete(site.queue.wait(job_id, LONG))
+    assert time.monotonic() - began > left / 500_000 - 0.5, "less the burst"
 
 
 def test_limits_that_were_set_hold_over_restarts_until_they_are_given_back(site: Site) -> None:

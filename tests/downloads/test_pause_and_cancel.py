@@ -6,7 +6,7 @@ import pytest
 
 from llamactl.errors import InvalidState, JobNotFound
 from llamactl.models.reference import ModelRef
-from tests.downloads.conftest import FILE, PAYLOAD, REPO, Site, add_models, slow_job
+from tests.downloads.conftest import FILE, PAYLOAD, REPO, SLOW, Site, add_models, slow_job
 from tests.downloads.waiting import LONG
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
@@ -65,7 +65,7 @@ def test_a_cancel_takes_finished_files_of_the_unfinished_model_too(
 ) -> None:
     names = [f"set-Q4_K_M-0000{number}-of-00002.gguf" for number in (1, 2)]
     hub.add_repo("org/set", {names[0]: seeded_bytes(1000, 1), names[1]: PAYLOAD})
-    hub.throttle(100_000)
+    hub.throttle(SLOW)
     job = site.submit(ModelRef("org/set", "Q4_K_M"))
     site.until(
         job.job.id, lambda seen: [f.status for f in seen.progress.files][:1] == ["completed"]

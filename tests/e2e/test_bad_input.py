@@ -121,7 +121,7 @@ def test_two_posts_of_one_model_at_once_are_one_job_and_one_transfer(
 
 def test_a_model_that_downloads_cannot_be_deleted(server: LlamactlProcess, hub: FakeHub) -> None:
     hub.push("org/large", {"m-Q8_0.gguf": LARGE[::-1]})
-    hub.throttle(256 << 10)
+    hub.throttle(16 << 10)
     accepted = server.api("POST", f"{MODELS}/download", json={"repo": "org/large:Q8_0"}).json()
     answer = server.api("DELETE", MODELS, params={"repo": "org/large", "tag": "Q8_0"})
     assert (answer.status_code, answer.json()["error"]) == (409, "model_in_use")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +17,7 @@ import requests
 
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 from tests.fakes.gguf_files import tiny_gguf, tiny_gguf_bytes
+from tests.ports import free_port
 
 REPO = "org/tiny-GGUF"
 
@@ -146,16 +146,10 @@ def _llama_server() -> str:
     return found
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _running(folder: Path, endpoint: str, *arguments: str) -> Iterator[str]:
     """A real llama-server with these arguments, when it is ready; gives its url."""
-    port = _free_port()
+    port = free_port()
     environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -180,8 +174,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
         try:
             if requests.get(f"{url}/health", timeout=5).status_code == 200:
                 return
-        except requests.ConnectionError:
-            pass  # It does not listen yet.
+        except requests.RequestException:
+            pass  # It does not listen yet, or is too busy to say anything.
         time.sleep(0.05)
     raise AssertionError(log.read_text(errors="replace")[-3000:])
 

@@ -20,6 +20,7 @@ import requests
 from tests.e2e.conftest import Make
 from tests.e2e.processes import PATIENCE, LlamactlProcess, children, wait_for
 from tests.fakes.llama import FakeLlama
+from tests.ports import free_port
 from tests.requirements import require
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -68,19 +69,13 @@ class Nginx:
 
     def kill(self) -> None:
         """End it with all its workers, so that they can say nothing any more."""
-        for pid in [*children(self._process.pid), self._process.pid]:
+        # The master first: it would put another worker in the place of one that was killed.
+        for pid in [self._process.pid, *children(self._process.pid)]:
             os.kill(pid, signal.SIGKILL)
 
     def __exit__(self, *_error: object) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def certificate(folder: Path) -> None:
@@ -236,7 +231,7 @@ def test_a_client_that_leaves_ends_the_generation(front: Front, shape: dict[str,
     if "tokens" in shape:
         assert connection.recv(4096)
     connection.close()
-    wait_for("the abort", lambda: front.llama.events("abort"), 10.0)
+    wait_for("the abort", lambda: front.llama.events("abort"))
 
 
 def test_an_upload_within_the_limit_arrives_and_one_beyond_is_told_so(front: Front) -> None:

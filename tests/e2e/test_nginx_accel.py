@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 import requests
 
 from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
-from tests.e2e.test_nginx import DEPLOY, NAME, Front, Nginx, certificate, free_port
+from tests.e2e.test_nginx import DEPLOY, NAME, Front, Nginx, certificate
 from tests.fakes.llama import FakeLlama
+from tests.ports import free_port
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
@@ -160,7 +160,7 @@ def test_a_client_that_leaves_ends_the_generation_and_gives_the_lease_back(
     if "tokens" in shape:
         read_until(connection, b"word0")
     connection.close()
-    wait_for("the abort", lambda: len(front.llama.events("abort")) > aborts, 10.0)
+    wait_for("the abort", lambda: len(front.llama.events("abort")) > aborts)
     wait_for("the lease", lambda: in_flight(front) == 0)
     assert activity(front)[0]["status"] == "cut_short" if "tokens" in shape else "client_gone"
 
@@ -246,13 +246,11 @@ def test_what_nginx_never_said_is_given_back_all_the_same(doomed: Accelerated) -
 def test_a_stop_waits_for_no_stream_longer_than_its_grace(doomed: Accelerated) -> None:
     with doomed.chat(tokens=2, gap=600) as connection:
         read_until(connection, b"word0")
-        began = time.monotonic()
         worker = doomed.server.worker
         doomed.server.process.terminate()
         wait_for("new requests to be refused", lambda: refused(doomed))
         os.kill(worker, signal.SIGTERM)
         assert doomed.server.process.wait(PATIENCE) == 0
-        assert time.monotonic() - began < PATIENCE
         assert doomed.server.processes() == set()
 
 

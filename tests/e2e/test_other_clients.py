@@ -228,9 +228,9 @@ def test_curl_prints_each_event_as_it_comes_and_leaving_frees_the_slot(
     server: LlamactlProcess,
 ) -> None:
     body = {
-        "model": "chat", "messages": PROMPT, "stream": True, "max_tokens": 8000, "ignore_eos": True,
+        "model": "chat", "messages": PROMPT, "stream": True, "max_tokens": 16000,
         # Slow enough to be left in the middle, however fast the machine is.
-        "n_probs": 50,
+        "ignore_eos": True, "n_probs": 50,
     }  # fmt: skip
     program = subprocess.Popen(
         (
@@ -251,7 +251,7 @@ def test_curl_prints_each_event_as_it_comes_and_leaving_frees_the_slot(
         program.stdout.close()
     left = time.monotonic()
     wait_for("the slot to be free", lambda: busy_slots(server, "chat") == 0)
-    assert time.monotonic() - left < 20, "it was not written to its end"
+    assert time.monotonic() - left < 40, "it was not written to its end"
 
 
 def test_documents_are_ranked(server: LlamactlProcess) -> None:

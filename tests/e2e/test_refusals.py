@@ -12,7 +12,8 @@ import requests
 
 from tests.e2e.conftest import Make
 from tests.e2e.processes import PATIENCE
-from tests.e2e.test_nginx import DEPLOY, Nginx, free_port
+from tests.e2e.test_nginx import DEPLOY, Nginx
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(("known", "statuses"), [(True, {413}), (False, {401, 429})])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.e2e.conftest import Make
 from tests.e2e.processes import PATIENCE, LlamactlProcess, wait_for
 from tests.fakes.fake_hub import FakeHub
 from tests.fakes.gguf_files import tiny_gguf, tiny_gguf_bytes
+from tests.ports import free_port
 from tests.requirements import require, require_module
 
 REPO = "acme/Tiny-Chat-GGUF"
@@ -169,9 +169,7 @@ def test_a_real_llama_server_finds_it_offline_by_the_same_name(
     server = make_server(environment={"HF_ENDPOINT": hub.endpoint}).start()
     download(server, f"{REPO}:{tag}")
     assert server.stop() == 0
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = tmp_path / "llama.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -189,7 +187,7 @@ def test_a_real_llama_server_finds_it_offline_by_the_same_name(
 
         def healthy() -> bool:
             assert process.poll() is None, log.read_text(errors="replace")
-            with contextlib.suppress(requests.ConnectionError):
+            with contextlib.suppress(requests.RequestException):
                 return requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
             return False
 

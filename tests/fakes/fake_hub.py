@@ -17,7 +17,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -41,14 +41,14 @@ class FakeHub:
     (files are answered by H itself), `page_size`. A token that reaches C is kept in `leaks`.
     """
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, cdn_port: int = 0) -> None:
+    def __init__(self, *, host: str = "127.0.0.1") -> None:
         self._weather = Weather()
         self._blobs: dict[str, Entry] = {}
         self.signer = Signer(3600)
         self.routes = HubRoutes(self.signer, lambda: self.cdn_endpoint)
         self.cdn_routes = CdnRoutes(self.signer, lambda: self._blobs)
-        self._hub = OriginServer("hub", (host, port), self._weather, self.routes.answer)
-        self._cdn = OriginServer("cdn", (host, cdn_port), self._weather, self._answer_cdn)
+        self._hub = OriginServer("hub", (host, 0), self._weather, self.routes.answer)
+        self._cdn = OriginServer("cdn", (host, 0), self._weather, self._answer_cdn)
         self.routes.url = self.endpoint
 
     def __enter__(self) -> FakeHub:
@@ -102,7 +102,6 @@ class FakeHub:
         granted: bool = False,
         disabled: bool = False,
         lfs_threshold: int = LFS_THRESHOLD,
-        order: Callable[[str], Any] | None = None,
         downloads: int = 0,
         likes: int = 0,
     ) -> Repo:
@@ -110,7 +109,6 @@ class FakeHub:
 
         A file is LFS when its name says so (`.gguf` and the like) or from `lfs_threshold` on;
         a Path is served from disk. `granted`: whether the token may read a gated repo.
-        `order` is the sort key of the listing.
         """
         repo = Repo(
             repo_id,
@@ -119,7 +117,6 @@ class FakeHub:
             gated=gated,
             granted=granted,
             disabled=disabled,
-            order=order,
             downloads=downloads,
             likes=likes,
         )
@@ -155,7 +152,7 @@ class FakeHub:
             self._weather.faults.clear()
 
     def throttle(self, bytes_per_second: int | None) -> None:
-        """Send every body that begins from now on at this pace, on each connection."""
+        """Send every body at this pace from now on, on each connection; None: as fast as can be."""
         self._weather.rate = bytes_per_second
 
     def latency(self, seconds: float) -> None:
@@ -201,31 +198,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fakes.fake_hub", description=main.__doc__
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--cdn-port", type=int, default=0)
     parser.add_argument("--repo", action="append", default=[], metavar="ORG/NAME=FOLDER")
-    parser.add_argument("--private", action="append", default=[], metavar="ORG/NAME")
-    parser.add_argument("--gated", action="append", default=[], metavar="ORG/NAME")
-    parser.add_argument("--token", help="the token that private repos want")
     parser.add_argument("--throttle", type=int, help="bytes per second on each connection")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with FakeHub(host=options.host, port=options.port, cdn_port=options.cdn_port) as hub:
-        hub.routes.token = options.token or hub.routes.token
+    with FakeHub() as hub:
         hub.throttle(options.throttle)
         hub.latency(options.latency)
         for repo in options.repo:
             repo_id, _, folder = repo.partition("=")
-            hub.add_repo(
-                repo_id,
-                _folder(Path(folder)),
-                private=repo_id in options.private,
-                gated=repo_id in options.gated,
-            )
+            hub.add_repo(repo_id, _folder(Path(folder)))
         print(hub.endpoint, flush=True)
         stop.wait()
     return 0

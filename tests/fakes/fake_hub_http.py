@@ -237,7 +237,6 @@ class _BodySender:
         self._answer = answer
         self._weather = weather
         self._release = release
-        self._rate = answer.delivery.rate or weather.rate
 
     def send(self) -> None:
         answer, delivery = self._answer, self._answer.delivery
@@ -267,9 +266,12 @@ class _BodySender:
 
     def _paced(self, start: int, end: int, send: Callable[[int, int], int]) -> None:
         rate = self._rate
-        step = CHUNK if rate is None else max(1, min(CHUNK, rate // TICKS_PER_SECOND))
         began, position = time.monotonic(), start
         while position < end and not self._weather.closing.is_set():
+            if rate != self._rate:
+                rate = self._rate
+                began, start = time.monotonic(), position
+            step = CHUNK if rate is None else max(1, min(CHUNK, rate // TICKS_PER_SECOND))
             sent = send(position, min(position + step, end))
             if not sent:
                 return  # The file is shorter than it was: the client sees a short body.
@@ -279,6 +281,11 @@ class _BodySender:
                 ahead = (position - start) / rate - (time.monotonic() - began)
                 if ahead > 0:
                     self._weather.closing.wait(ahead)
+
+    @property
+    def _rate(self) -> int | None:
+        """Bytes per second now: its own pace, or that of all."""
+        return self._answer.delivery.rate or self._weather.rate
 
     def _send_bytes(self, start: int, end: int) -> int:
         piece = self._answer.content.read(start, end)

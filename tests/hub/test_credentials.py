@@ -191,7 +191,7 @@ def test_https_goes_through_a_tunnel_and_its_refusal_names_the_setting(
         client = make_client(endpoint="https://hub.invalid", token="hf_token")
         with pytest.raises(NetworkError, match="HTTPS_PROXY"):
             client.commit(REPO)
-        refusing.join(timeout=20)
+        refusing.join(timeout=60)
     assert all(head.startswith(b"CONNECT hub.invalid:443 ") for head in heads)
     assert not any(b"hf_token" in head for head in heads)
 

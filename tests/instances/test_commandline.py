@@ -220,7 +220,8 @@ _chosen = st.lists(
 ).map(dict)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # nothing changes it
+# Nothing changes the fixture.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     chosen=_chosen,
     extra=st.dictionaries(st.from_regex("--zz-[a-z]{1,8}", fullmatch=True), _plain),
