@@ -152,7 +152,7 @@ class FakeHub:
             self._weather.faults.clear()
 
     def throttle(self, bytes_per_second: int | None) -> None:
-        """Send every body that begins from now on at this pace, on each connection."""
+        """Send every body at this pace from now on, on each connection; None: as fast as can be."""
         self._weather.rate = bytes_per_second
 
     def latency(self, seconds: float) -> None:
