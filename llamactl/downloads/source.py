@@ -31,6 +31,7 @@ class Source:
         self._generation = 0
         self._refusals = 0
         self._limited: RateLimited | None = None
+        self._limited_until = 0.0
 
     def get(self) -> tuple[RemoteFile, int]:
         """The address and its generation; raises what the hub's client raises."""
@@ -44,12 +45,14 @@ class Source:
 
     def _ask(self) -> RemoteFile:
         """Ask the hub, but for one that asked to be left alone: not before that time."""
-        if self._limited is not None and time.time() < (self._limited.retry_at or 0.0):
+        if self._limited is not None and time.monotonic() < self._limited_until:
             raise self._limited
         try:
             return self._resolve(self._halt)
         except RateLimited as error:
             self._limited = error
+            # Not by the clock of the wall, which may be set back by a day meanwhile.
+            self._limited_until = time.monotonic() + max(0.0, (error.retry_at or 0.0) - time.time())
             raise
 
     def renew(self) -> None:
