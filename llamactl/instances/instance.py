@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llamactl.errors import LlamactlError, StartFailed, StartTimeout
+from llamactl.errors import InstanceNotRunning, LlamactlError, StartFailed, StartTimeout
 from llamactl.instances.admission import Amount, Demand
 from llamactl.instances.diagnosis import Diagnosis
 from llamactl.instances.figures import Meter, Source
@@ -249,6 +249,17 @@ class Instance:
             hint=self.life.hint,
             retry_after=max(1.0, self.retry_at - time.monotonic()),
             log_lines=self.life.log_lines,
+        )
+
+    def broke_off(self) -> InstanceNotRunning:
+        """That its process ended, for whoever it owed an answer."""
+        stopped = self.status in ("stopping", "stopped")
+        why = "it was stopped" if stopped else self.life.error or "its process ended"
+        pause = self.retry_at - time.monotonic() if self.status == "failed" else 0.0
+        return InstanceNotRunning(
+            f"The instance {self.name} ended before it answered: {why}",
+            hint="" if stopped else self.life.hint,
+            retry_after=max(1.0, pause),
         )
 
     def late(self, seconds: float) -> StartTimeout:

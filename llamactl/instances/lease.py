@@ -56,6 +56,21 @@ class Lease:
                 self._unseen = True
                 instance.unseen += 1
 
+    def ended(self, timeout: float) -> InstanceNotRunning | None:
+        """What to tell whoever asked it, where its process has ended; None where it still runs.
+
+        Its owner notices an end a moment after its connections do, which is waited for, at most
+        ``timeout`` seconds.
+        """
+        if (instance := self._instance) is None:
+            return None
+        with instance.shared.lock:
+            gone = instance.changed.wait_for(
+                lambda: instance.status != "running" or instance.life.pid != self.snapshot.pid,
+                timeout,
+            )
+            return instance.broke_off() if gone else None
+
     def release(self) -> None:
         """Give it back. Safe to call again, and from any thread."""
         if (instance := self._instance) is not None:

@@ -111,6 +111,7 @@ class StandingInstances:
                 snapshot=instance,
                 passed_on=self._count_part,
                 leave_unseen=lambda: None,
+                ended=lambda _seconds: None,
             )
         finally:
             with self._lock:

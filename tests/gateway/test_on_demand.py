@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,27 @@ def test_a_killed_instance_ends_its_stream_and_comes_back_for_the_next(
                 received += piece
     last = received.strip().split(b"\n")[-1]
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "upstream_gone"
-    # The kernel takes connections for a process that is dying: such a request is a 502.
+    # The kernel takes connections for a process that is dying: such a request is a 503.
     wait_for("the end to be noticed", lambda: instance(server, "one")["pid"] != killed)
     assert ask(server, "one").status_code == 200
     assert len(fake.events("start")) == 2
     wait_for("every lease to be back", lambda: instance(server, "one")["in_flight"] == 0)
+
+
+def test_who_gets_no_answer_from_a_killed_instance_is_told_why_and_when_to_ask_again(
+    server: LlamactlProcess, fake: FakeLlama
+) -> None:
+    create(server, fake, "one", restart_delay=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, server, "one", fake={"prefill": 600})
+        fake.wait_for("request")
+        os.kill(instance(server, "one")["pid"], signal.SIGKILL)
+        answer = asking.result(PATIENCE)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    error = answer.json()["error"]
+    assert error["code"] == "instance_not_running"
+    assert "The instance one ended before it answered: it was killed (SIGKILL)" in error["message"]
+    assert ask(server, "one").status_code == 200
 
 
 def test_a_server_that_is_stopped_twice_ends_its_streams_with_a_word(

@@ -56,6 +56,23 @@ def test_a_lease_that_is_given_back_twice_counts_once(stage: Stage) -> None:
     assert stage.get().in_flight == 0
 
 
+def test_who_holds_a_lease_is_told_of_the_end_of_its_process(make_stage: StageFactory) -> None:
+    stage = make_stage(drain=0.1)
+    pid = stage.run(restart_delay=0).pid
+    assert pid is not None
+    with stage.supervisor.lease("one") as lease:
+        assert lease.ended(0.0) is None
+        os.kill(pid, signal.SIGKILL)
+        ended = lease.ended(PATIENCE)
+    assert ended is not None and ended.retry_after == 1.0 and "ended before" in ended.message
+    stage.until("running")
+    with stage.supervisor.lease("one") as lease:
+        stage.supervisor.stop_instance("one", wait=PATIENCE)
+        ended = lease.ended(PATIENCE)
+        assert ended is not None and "it was stopped" in ended.message
+    assert lease.ended(0.0) is None
+
+
 def test_a_hundred_first_requests_make_one_process(make_stage: StageFactory) -> None:
     stage = make_stage(load=0.2)
     stage.create()
