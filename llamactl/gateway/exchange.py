@@ -13,6 +13,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from llamactl.errors import UpstreamGone
 from llamactl.gateway.client import ROOM, Client
@@ -24,6 +25,10 @@ CONNECT_SECONDS = 3.0
 _NONBLOCKING = getattr(socket, "SOCK_NONBLOCK", 0)
 #: The first byte of Linux's struct tcp_info, for a connection that stands.
 _ESTABLISHED = 1
+
+
+def _nothing() -> None:
+    """Nobody has to be told."""
 
 
 class ClientGone(Exception):
@@ -45,11 +50,20 @@ class NotAnswered(UpstreamGone):
 class Exchange:
     """A request and its answer. Not for two threads, but for ``cut``.
 
-    Every method may raise ``ClientGone``, ``Cut`` or ``UpstreamGone``.
+    Every method may raise ``ClientGone``, ``Cut`` or ``UpstreamGone``. ``before_waiting`` is called
+    each time before the request has to wait, until it has been sent.
     """
 
-    def __init__(self, host: str, port: int, client: Client, read_timeout: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client: Client,
+        read_timeout: float,
+        before_waiting: Callable[[], None] = _nothing,
+    ) -> None:
         self._client = client
+        self._before_waiting = before_waiting
         self._read_timeout = read_timeout
         self._cut = False
         self._framing: Framing | None = None
@@ -57,13 +71,14 @@ class Exchange:
         self._events = 0
         self._lock = threading.Lock()
         self.length: int | None = None
-        self._socket = _connected(host, port)
+        self._socket = _connected(host, port, before_waiting)
         self._poll = select.poll()
         self._client_fd = client.watch(self._poll)
 
     def send(self, method: str, target: str, headers: Headers, body: bytes) -> Head:
         """Send the request and wait for the answer's head, however long the prefill takes."""
         self._write(request_head(method, target, headers) + body)
+        self._before_waiting()
         received = b""
         try:
             while (split := split_head(received)) is None:
@@ -127,6 +142,7 @@ class Exchange:
                 return
             if not view:
                 return
+            self._before_waiting()
             if self._wait(select.POLLIN | select.POLLOUT) & ~select.POLLOUT:
                 # It answers before it has read everything, or it is gone: its answer tells.
                 return
@@ -169,7 +185,7 @@ class Exchange:
             raise Cut
 
 
-def _connected(host: str, port: int) -> socket.socket:
+def _connected(host: str, port: int, before_waiting: Callable[[], None]) -> socket.socket:
     """A connection that never blocks. Raises ``NotListening``.
 
     ``host`` is an address: a name would be looked up first, which costs as much as the rest.
@@ -180,8 +196,11 @@ def _connected(host: str, port: int) -> socket.socket:
         if not _NONBLOCKING:
             connection.setblocking(False)
         number = connection.connect_ex((host, port))
-        if number == errno.EINPROGRESS:
-            number = 0 if _is_established(connection) else _outcome(connection)
+        if number == errno.EINPROGRESS and not _is_established(connection):
+            before_waiting()
+            number = _outcome(connection)
+        elif number == errno.EINPROGRESS:
+            number = 0
         if number:
             raise NotListening(f"The instance takes no connection: {os.strerror(number)}")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

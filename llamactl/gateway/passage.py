@@ -29,6 +29,7 @@ from llamactl.gateway.events import error_event, is_ping
 from llamactl.gateway.exchange import ClientGone, Cut, Exchange, NotAnswered, NotListening
 from llamactl.gateway.routing import no_model
 from llamactl.gateway.tail import Tail
+from llamactl.gateway.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from llamactl.instances.lease import Lease
@@ -82,6 +83,7 @@ class Passage:
         admission: Admission,
         principal: Principal,
         client: Client,
+        turns: Turns,
         on_close: Callable[[Passage], None],
     ) -> None:
         self._config = config
@@ -89,6 +91,7 @@ class Passage:
         self._admission = admission
         self._on_close = on_close
         self._client = client
+        self._turn = Turn(turns)
         self._held = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
@@ -130,25 +133,26 @@ class Passage:
         Raises ``ClientGone`` when nobody waits any more, and whatever a lease raises.
         """
         self._note(call)
-        lease, exchange = self._reach(call)
-        self._lent = lease
-        try:
-            head = exchange.send(
-                call.method,
-                call.target,
-                rules.to_instance(
-                    call.headers,
-                    f"{lease.host}:{lease.port}",
-                    lease.api_key.reveal(),
-                    len(call.body),
-                ),
-                call.body,
-            )
-        except Cut:
-            raise self._cut_reason() from None
-        except NotAnswered as error:
-            # A dying process seems to take requests; who sent one is told what became of it.
-            raise lease.ended(_UNNOTICED_SECONDS) or error from error
+        with self._turn:
+            lease, exchange = self._reach(call)
+            self._lent = lease
+            try:
+                head = exchange.send(
+                    call.method,
+                    call.target,
+                    rules.to_instance(
+                        call.headers,
+                        f"{lease.host}:{lease.port}",
+                        lease.api_key.reveal(),
+                        len(call.body),
+                    ),
+                    call.body,
+                )
+            except Cut:
+                raise self._cut_reason() from None
+            except NotAnswered as error:
+                # A dying process seems to take requests; who sent one is told what became of it.
+                raise lease.ended(_UNNOTICED_SECONDS) or error from error
         if head.status == 401:
             raise UpstreamGone("The instance does not know llamactl's key for it")
         self.result = str(head.status)
@@ -167,7 +171,8 @@ class Passage:
         """
         self._note(call)
         self.carrier = carrier
-        lease = self._lease(call)
+        with self._turn:
+            lease = self._lease(call)
         lease.leave_unseen()
         self._answered = True
         return lease
@@ -213,6 +218,7 @@ class Passage:
                     raise
             if self._is_over():
                 raise self._cut_by or ClientGone()
+            self._turn.end()
             self._was_cut.wait(_AGAIN_SECONDS)
 
     def _lease(self, call: Call) -> Lease:
@@ -229,7 +235,7 @@ class Passage:
                     self._supervisor.lease(
                         instance.name,
                         timeout=self._config.instances.on_demand_start_timeout,
-                        cancelled=self._is_over,
+                        cancelled=self._gives_up,
                     )
                 )
             except (MaxInstancesReached, InsufficientMemory) as error:
@@ -245,13 +251,18 @@ class Passage:
 
     def _open(self, lease: Lease) -> Exchange:
         timeout = self._config.gateway.read_timeout
-        exchange = Exchange(lease.host, lease.port, self._client, timeout)
+        exchange = Exchange(lease.host, lease.port, self._client, timeout, self._turn.end)
         self._held.callback(exchange.close)
         with self._lock:
             self._exchange = exchange
             if self._cut_by is not None:
                 exchange.cut()
         return exchange
+
+    def _gives_up(self) -> bool:
+        # Asked only of a request that waits for its instance, and before each time that it does.
+        self._turn.end()
+        return self._is_over()
 
     def _is_over(self) -> bool:
         return self._cut_by is not None or self._client.gone()

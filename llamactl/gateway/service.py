@@ -28,6 +28,7 @@ from llamactl.gateway.offload import Offload
 from llamactl.gateway.passage import Call, Passage
 from llamactl.gateway.routing import Body, no_model, read_form, read_json, readings
 from llamactl.gateway.statistics import InstanceStatistics, Statistics
+from llamactl.gateway.turns import Turns
 from llamactl.gateway.usage import UNKNOWN, Usage
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Gateway:
         self._catalogue = Catalogue(supervisor)
         self._statistics = Statistics()
         self._activity = Activity()
+        self._turns = Turns()
         self._offload = (
             Offload(config.data_dir, config.server.port) if config.server.accel else None
         )
@@ -80,6 +82,7 @@ class Gateway:
             self._admission,
             principal,
             Client(connection),
+            self._turns,
             self._close,
         )
         try:
