@@ -10,6 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from llamactl.access.throttle import Throttle
+from llamactl.web.pages.login import EXTENSION, Limits
 from tests.web.browsers import address, cookies, enter
 from tests.web.visitor import Visitor
 
@@ -20,6 +22,17 @@ def settings() -> dict[str, object]:
         "server.allowed_hosts": ["llm.example"],
         "server.trusted_proxies": ["10.0.0.0/8"],
     }
+
+
+@pytest.fixture
+def no_forgiveness(app: Flask) -> None:
+    """However slow the machine is, no time passes that would allow one more wrong key."""
+
+    def clock() -> float:
+        return 0.0
+
+    by_all = Throttle(burst=200, seconds=0.5, clock=clock)
+    app.extensions[EXTENSION] = Limits(Throttle(clock=clock), by_all)
 
 
 def test_the_session_cookie_is_out_of_reach_for_scripts_and_other_sites(
@@ -73,6 +86,7 @@ def test_two_servers_on_one_machine_keep_their_cookies_apart(
     assert cookies(answer)[-1].startswith("llamactl-session-8090=")
 
 
+@pytest.mark.usefixtures("no_forgiveness")
 def test_wrong_keys_are_limited_by_address_and_the_right_one_never_is(
     anonymous: FlaskClient, management_key: str
 ) -> None:
@@ -85,6 +99,7 @@ def test_wrong_keys_are_limited_by_address_and_the_right_one_never_is(
     assert enter(anonymous, management_key, **here).status_code == 303
 
 
+@pytest.mark.usefixtures("no_forgiveness")
 def test_a_proxy_that_is_not_trusted_cannot_choose_the_address_that_is_counted(
     anonymous: FlaskClient,
 ) -> None:
@@ -158,6 +173,7 @@ def test_log_out_everywhere_ends_every_session_this_one_too(
         assert each.get("/models").headers["Location"].startswith("/login")
 
 
+@pytest.mark.usefixtures("no_forgiveness")
 def test_a_hundred_wrong_logins_at_once_are_limited_and_the_right_key_gets_in(
     app: Flask, management_key: str
 ) -> None:
