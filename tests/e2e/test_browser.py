@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -348,6 +349,32 @@ def test_what_is_typed_keeps_its_focus_while_a_download_moves(
     wait_for("progress that moves by itself", lambda: browser.progress() > first)
     expect(typed).to_be_focused()
     expect(typed).to_have_value("acme/half-a-na")
+
+
+def test_cached_models_are_filtered_while_a_person_types(visit: Callable[..., Visit]) -> None:
+    window = visit()
+    page = window.page
+    for number in range(12):
+        name = f"model{number}-Q8_0.gguf"
+        flat = window.server.flat / f"lab_Model-{number}_{name}"
+        flat.parent.mkdir(exist_ok=True)
+        flat.write_bytes(b"GGUF")
+        manifest = {"ggufFile": {"rfilename": name}}
+        described = flat.with_name(f"manifest=lab=Model-{number}=Q8_0.json")
+        described.write_text(json.dumps(manifest))
+    window.log_in()
+    cached = page.locator("#cached")
+    expect(cached).to_contain_text("12 models")
+    typed = page.get_by_label("Filter the cached models")
+    typed.press_sequentially("model-11")
+    expect(cached).to_contain_text("1 of 12 models", timeout=MILLISECONDS)
+    expect(cached).not_to_contain_text("lab/Model-3")
+    expect(typed).to_be_focused()
+    # What the page asks for by itself keeps to what is typed: the deletion is seen, filtered.
+    (window.server.flat / "lab_Model-3_model3-Q8_0.gguf").unlink()
+    expect(cached).to_contain_text("1 of 11 models", timeout=MILLISECONDS)
+    typed.fill("")
+    expect(cached).to_contain_text("lab/Model-5", timeout=MILLISECONDS)
 
 
 def test_a_button_acts_in_place_and_keeps_the_focus(
