@@ -68,14 +68,16 @@ def demand_of(need: Need, options: Options, machine: Machine) -> Demand:
     if not used or layers == 0:
         return Demand(need.total, pageable, on_devices=0)
     among = None if used == machine.devices else tuple(device.name for device in used)
+    # Laid on several devices it has buffers to compute in on each.
+    total = need.total + (len(used) - 1) * (need.compute or 0)
     if isinstance(layers, str) and layers != "all":
-        return Demand(need.total, pageable, among=among)
+        return Demand(total, pageable, among=among)
     # Of some layers nobody knows the size; with the experts elsewhere, nor of all.
     elsewhere = ("cpu_moe", "n_cpu_moe", "override_tensor", "tensor_split", "kv_offload")
     whole = layers == "all" or (isinstance(layers, int) and layers >= MANY_LAYERS)
     if whole and not any(options.option(key) is not None for key in elsewhere):
-        return Demand(need.total, pageable, on_devices=need.total, among=among)
-    return Demand(need.total, pageable, among=among)
+        return Demand(total, pageable, on_devices=total, among=among)
+    return Demand(total, pageable, among=among)
 
 
 def devices_used(options: Options, machine: Machine) -> tuple[Device, ...]:
