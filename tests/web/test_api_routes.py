@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from tests.web.conftest import with_key
 
@@ -103,6 +104,10 @@ def test_the_interface_describes_every_route_that_programs_use(
             assert operation["responses"]
 
 
+def test_the_interface_is_described_as_openapi_prescribes(anonymous: FlaskClient) -> None:
+    validate(anonymous.get("/openapi.json").get_json(), cls=OpenAPIV31SpecValidator)
+
+
 def test_the_interface_is_described_from_the_forms_that_check_it(anonymous: FlaskClient) -> None:
     paths = anonymous.get("/openapi.json").get_json()["paths"]
     download = paths["/api/v1/models/download"]["post"]
@@ -113,3 +118,14 @@ def test_the_interface_is_described_from_the_forms_that_check_it(anonymous: Flas
     start = paths["/api/v1/instances/{name}/start"]["post"]
     named = {parameter["name"]: parameter["in"] for parameter in start["parameters"]}
     assert named == {"name": "path", "wait": "query"}
+
+
+def test_what_inference_takes_is_described_by_the_model_that_it_names(
+    anonymous: FlaskClient,
+) -> None:
+    paths = anonymous.get("/openapi.json").get_json()["paths"]
+    chat = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]
+    assert list(chat) == ["application/json"]
+    assert chat["application/json"]["schema"]["required"] == ["model"]
+    speech = paths["/v1/audio/transcriptions"]["post"]["requestBody"]["content"]
+    assert list(speech) == ["application/json", "multipart/form-data"]

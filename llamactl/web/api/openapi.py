@@ -39,6 +39,19 @@ PASSED_ON = {
     502: "The instance did not answer",
     503: "The instance does not run, or did not start",
 }
+#: What every body of inference has; the rest of it is the instance's to understand.
+NAMES_A_MODEL = {
+    "type": "object",
+    "properties": {
+        "model": {
+            "type": "string",
+            "description": "An instance or one of its aliases, or INSTANCE/MODEL in router mode.",
+        }
+    },
+    "required": ["model"],
+}
+#: Below these a body may be a form with files.
+TAKING_FILES = ("/v1/audio/", "/v1/images/")
 #: Routes that are no part of the management API and answer in a form of their own.
 BY_HAND = {
     "/healthz": Operation("Say ok, to anyone.", DONE, media=("text/plain",)),
@@ -122,10 +135,12 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, object]:
     summary = (inspect.getdoc(view) or rule.endpoint).partition("\n\n")[0].replace("\n", " ")
-    known = OPERATIONS.get(view) or BY_HAND.get(rule.rule) or Operation(summary, PASSED_ON)
+    takes = NAMES_A_MODEL if rule.rule.startswith("/v1/") else None
+    passed_on = Operation(summary, PASSED_ON, takes=takes)
+    known = OPERATIONS.get(view) or BY_HAND.get(rule.rule) or passed_on
     variables = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in sorted(rule.arguments)
+        for name in _VARIABLE.findall(rule.rule)
     ]
     queries = schema.query_parameters(known.query) if known.query else []
     described: dict[str, object] = {
@@ -137,6 +152,8 @@ def _described(rule: Rule, method: str, view: Callable[..., Any]) -> dict[str, o
     taken = _body(known)
     if taken is not None:
         content = {"application/json": {"schema": taken}}
+        if rule.rule.startswith(TAKING_FILES):
+            content["multipart/form-data"] = {"schema": taken}
         described["requestBody"] = {"required": True, "content": content}
     if rule.rule in WITHOUT_KEY:
         described["security"] = []
