@@ -22,6 +22,8 @@ import pytest
 from tests.fakes.llama import FakeLlama
 
 ROOT = Path(__file__).parent.parent.parent
+#: As in the shipped configuration.
+WORKER = "llamactl.request_worker.RequestWorker"
 #: Seconds that only something that hangs takes.
 PATIENCE = 60.0
 
@@ -121,7 +123,7 @@ class Served:
         self.log = directory / "gunicorn.log"
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread"),
+                *(sys.executable, "-m", "gunicorn", "--worker-class", WORKER),
                 *("--threads", "64", "--bind", f"fd://{self.listener.fileno()}"),
                 *("--no-control-socket", "--log-file", str(self.log)),
                 "tests.gateway.served:application()",
