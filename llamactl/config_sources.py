@@ -40,9 +40,11 @@ def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def read_dotenv(source: Path | None) -> dict[str, str]:
-    """The .env file beside the configuration file in use, or in this folder when there is none."""
-    file = (source.parent if source else Path()) / ".env"
-    if not file.is_file():
+    """The .env file beside the configuration file in use, and no other.
+
+    One of the folder that somebody happens to be in may be another program's, token and all.
+    """
+    if source is None or not (file := source.with_name(".env")).is_file():
         return {}
     from dotenv import dotenv_values
 

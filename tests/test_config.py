@@ -69,6 +69,20 @@ def test_the_later_source_wins(tmp_path: Path) -> None:
     assert load_config(file, environ, {"server.port": 1004}).server.port == 1004
 
 
+def test_a_dotenv_counts_beside_the_file_in_use_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "somebody's project"
+    folder.mkdir()
+    (folder / ".env").write_text("LLAMACTL_PORT=1001\nHF_ENDPOINT=http://127.0.0.1:9\n")
+    monkeypatch.chdir(folder)
+    config = load(tmp_path)
+    assert (config.server.port, config.hub.endpoint) == (8080, "https://huggingface.co")
+    (folder / "llamactl.yaml").write_text("server: {threads: 30}\n")
+    config = load(tmp_path)
+    assert (config.server.port, config.hub.endpoint) == (1001, "http://127.0.0.1:9")
+
+
 @pytest.mark.parametrize("section", ["llama-cpp", "llama_cpp"])
 def test_hyphens_and_underscores_are_equal_in_keys(tmp_path: Path, section: str) -> None:
     config = load(
