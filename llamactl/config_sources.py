@@ -134,7 +134,8 @@ def _expand(value: Any, environ: Mapping[str, str]) -> Any:
     return value
 
 
-#: Variables of ours that are not settings: which file to read, and whom the command line asks.
+#: Variables of ours that are not settings: which file to read, whom the command line asks, and the
+#: mark that processes of an instance bear.
 _OTHER_VARIABLES = {"LLAMACTL_CONFIG_PATH", "LLAMACTL_URL", "LLAMACTL_KEY", "LLAMACTL_RUN"}
 
 

@@ -131,6 +131,11 @@ def test_variables_in_the_file_are_expanded(tmp_path: Path) -> None:
     config = load(tmp_path, text, BASE="/srv")
     assert config.data_dir == Path("/srv/data")
     assert config.server.host == "127.0.0.3"
+    text = "backends: {llama-cpp: {args: ['--alias', '${NAME}'], environment: {A: '${BASE}/x'}}}\n"
+    config = load(tmp_path, text, BASE="/srv", NAME="big")
+    assert config.llama_cpp.args == ("--alias", "big")
+    assert config.llama_cpp.environment == {"A": "/srv/x"}
+    assert load(tmp_path, LLAMACTL_HOST="${OURS}", OURS="127.0.0.4").server.host == "127.0.0.4"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,8 @@ def test_a_bad_file_is_refused_with_file_line_and_key(
 def test_a_bad_variable_is_refused_by_its_name(tmp_path: Path) -> None:
     assert "LLAMACTL_PORT: must be a whole number" in refusal(tmp_path, LLAMACTL_PORT="x")
     assert "Did you mean LLAMACTL_PORT?" in refusal(tmp_path, LLAMACTL_PROT="1")
+    unset = refusal(tmp_path, LLAMACTL_HOST="${NOT_SET}")
+    assert unset.startswith("environment: LLAMACTL_HOST: the variable NOT_SET is not set")
     assert "HF_ENDPOINT" in refusal(tmp_path, HF_ENDPOINT="ftp://x")
     assert "user name" in refusal(tmp_path, HF_ENDPOINT="https://me:pass@mirror.example")
     assert "HF_TOKEN" in refusal(tmp_path, HF_TOKEN="two words")
@@ -170,6 +177,9 @@ def test_a_bad_variable_is_refused_by_its_name(tmp_path: Path) -> None:
 def test_a_bind_beyond_loopback_without_authentication_is_refused(tmp_path: Path) -> None:
     open_server = {"LLAMACTL_HOST": "0.0.0.0", "LLAMACTL_REQUIRE_INFERENCE_AUTH": "false"}
     assert "reachable from other machines" in refusal(tmp_path, **open_server)
+    by_name = {**open_server, "LLAMACTL_HOST": "gpu-box.lan"}
+    assert "gpu-box.lan is reachable from other machines" in refusal(tmp_path, **by_name)
+    assert load(tmp_path, **{**open_server, "LLAMACTL_HOST": "localhost"})
     allowed = load(tmp_path, **open_server, LLAMACTL_SECURITY_ALLOW_INSECURE_BIND="true")
     assert allowed.server.host == "0.0.0.0"
     assert load(tmp_path, LLAMACTL_HOST="0.0.0.0").server.host == "0.0.0.0"
