@@ -104,7 +104,10 @@ class JobTable:
         """A new job at the end of the queue; raises ``QueueFull``."""
         waiting = len(self.queued())
         if waiting >= MOST_QUEUED:
-            raise QueueFull(f"{waiting} jobs are waiting already")
+            raise QueueFull(
+                f"{waiting} jobs are waiting already",
+                hint="Ask again when some of them are done, or cancel some.",
+            )
         job = Job(
             id=secrets.token_hex(8),
             kind=kind,

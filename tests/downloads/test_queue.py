@@ -10,7 +10,7 @@ import pytest
 from llamactl.downloads.limits import Limits
 from llamactl.downloads.snapshots import JobSnapshot, job_json
 from llamactl.downloads.states import JobStatus
-from llamactl.errors import ModelInUse, ModelNotFound, ShuttingDown
+from llamactl.errors import ModelInUse, ModelNotFound, QueueFull, ShuttingDown
 from llamactl.models.reference import ModelRef
 from tests.downloads.conftest import FILE, PAYLOAD, REF, REPO, Site, add_models, slow_job
 from tests.downloads.waiting import LONG, eventually
@@ -111,6 +111,22 @@ def test_no_more_jobs_run_at_once_than_allowed_and_the_limit_can_be_raised(
     assert len(states(site, "downloading")) == 4, "what runs is not stopped"
     hub.clear_faults()
     eventually(lambda: states(site, "completed"), lambda done: len(done) == 5)
+
+
+def test_a_queue_that_is_full_says_what_to_do(
+    hub: FakeHub, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamactl.downloads.table.MOST_QUEUED", 1)
+    site.settings["downloads.max_concurrent"] = 1
+    running, waiting, refused = add_models(hub, 3)
+    hub.fault("cdn", ".", kind="delay", times=None)
+    site.submit(running)
+    site.submit(waiting)
+    with pytest.raises(QueueFull, match="1 jobs are waiting") as full:
+        site.submit(refused)
+    assert "cancel some" in full.value.hint
+    assert site.submit(waiting).job.status == "queued", "one that is there is no further job"
+    hub.clear_faults()
 
 
 def states(site: Site, status: JobStatus) -> list[str]:
