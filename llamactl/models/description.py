@@ -31,8 +31,6 @@ def describe(model: CachedModel, load: Load) -> Description:
         header = read_model([file.path for file in model.files if file.type == "gguf"])
     except NotGGUF as error:
         return Description({}, None, error.details, _need(model, None, load))
-    except OSError as error:
-        return Description({}, None, str(error), _need(model, None, load))
     facts = facts_of(header, whole=model.complete)
     return Description(facts, header.chat_template, None, _need(model, header.dimensions, load))
 

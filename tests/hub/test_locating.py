@@ -131,6 +131,16 @@ def test_a_mirror_that_says_nothing_of_a_file_is_refused_without_a_listing(
         client.resolve(REPO, commit, GGUF)
 
 
+def test_a_mirror_that_says_no_length_is_refused_without_a_listing(
+    client: HubClient, hub: FakeHub, commit: str
+) -> None:
+    hub.routes.direct = True
+    hub.fault("hub", "/resolve/", kind="headers", drop=("Content-Length",), times=None)
+    with pytest.raises(BadMetadata, match="how long"):
+        client.resolve(REPO, commit, GGUF)
+    assert client.resolve(REPO, commit, GGUF, expected=EXPECTED).size == len(FILES[GGUF])
+
+
 @pytest.mark.parametrize("length", ["abc", "-5", "", "9" * 30])
 def test_a_length_that_is_no_length_is_not_believed(
     client: HubClient, hub: FakeHub, commit: str, length: str

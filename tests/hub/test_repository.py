@@ -42,6 +42,15 @@ def test_a_commit_that_is_no_commit_is_refused(
         client.commit(REPO)
 
 
+@pytest.mark.parametrize("refs", [[], {}, {"branches": []}, {"branches": ["main"]}])
+def test_a_list_of_branches_that_is_none_is_refused(
+    client: HubClient, hub: FakeHub, refs: object
+) -> None:
+    hub.fault("hub", "/refs", kind="status", status=200, body=json.dumps(refs).encode())
+    with pytest.raises(BadMetadata, match="branch"):
+        client.commit(REPO)
+
+
 def test_the_tree_lists_every_file_with_size_and_digest_also_in_folders(
     client: HubClient, commit: str
 ) -> None:
@@ -307,6 +316,12 @@ def test_search_leaves_out_what_could_not_be_downloaded(client: HubClient, hub: 
     hub.fault("hub", "/api/models", kind="status", status=200, body=body)
     [hit] = client.search("x")
     assert (hit.repo_id, hit.likes, hit.updated) == ("ok/ok", 0, None)
+
+
+def test_a_search_that_answers_no_list_is_refused(client: HubClient, hub: FakeHub) -> None:
+    hub.fault("hub", "/api/models", kind="status", status=200, body=b'{"error": "busy"}')
+    with pytest.raises(BadMetadata, match="search"):
+        client.search("x")
 
 
 def test_offline_nothing_is_asked(make_client: ClientFactory, hub: FakeHub, commit: str) -> None:

@@ -8,13 +8,15 @@ import struct
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import gguf
 import pytest
 
-from llamactl.models.dimensions import Dimensions
+from llamactl.models.dimensions import Dimensions, dimensions_of
+from llamactl.models.facts import facts_of
 from llamactl.models.fit import Load, estimate
 from llamactl.models.gguf import GGUFHeader, NotGGUF, read_dimensions, read_header, read_model
 from llamactl.models.ggufnames import FILE_TYPES, TENSOR_TYPES
@@ -125,6 +127,30 @@ def test_a_field_of_another_type_than_expected_tells_nothing(
     )
     assert found.context_length is None
     assert found.tokenizer is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0"), (999, "999"), (145_000, "145 K"), (3_210_000_000, "3.21 B")]
+)
+def test_parameters_are_told_as_people_count_them(
+    read: Callable[[bytes], GGUFHeader], count: int, said: str
+) -> None:
+    found = replace(read(header(ARCHITECTURE)), parameters=count)
+    assert facts_of(found, whole=True).get("Parameters") == said
+    assert "Parameters" not in facts_of(found, whole=False)
+
+
+def test_a_llama4_attends_in_chunks_that_its_file_does_not_size() -> None:
+    found = dimensions_of(
+        {
+            "general.architecture": "llama4",
+            "llama4.block_count": 4,
+            "llama4.embedding_length": 64,
+            "llama4.attention.head_count": 4,
+        }
+    )
+    assert found is not None and found.window == 8192
+    assert [layer.windowed for layer in found.layers] == [True, True, True, False]
 
 
 # Damaged and hostile files.
