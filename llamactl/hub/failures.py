@@ -14,6 +14,8 @@ from llamactl.hub.urls import origin
 #: What a request, or the reading of its answer, raises when the network or the other side fails.
 CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
+_LATER = "Check the network, or try again later"
+
 
 def network_error(error: BaseException, url: str) -> NetworkError:
     """The error that tells of ``error``, which a request to ``url`` met."""
@@ -42,8 +44,8 @@ def network_error(error: BaseException, url: str) -> NetworkError:
     if any(isinstance(link, urllib3.exceptions.NewConnectionError) for link in chain):
         return NetworkError(f"{host} cannot be reached", hint="Check the network and HF_ENDPOINT")
     if any(isinstance(link, urllib3.exceptions.TimeoutError | TimeoutError) for link in chain):
-        return NetworkError(f"{host} did not answer in time")
-    return NetworkError(f"The connection to {host} broke")
+        return NetworkError(f"{host} did not answer in time", hint=_LATER)
+    return NetworkError(f"The connection to {host} broke", hint=_LATER)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

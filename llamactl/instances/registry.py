@@ -94,7 +94,9 @@ class Registry:
             with self._shared.lock:
                 instance = self.find(name)
                 if not instance.at_rest:
-                    raise InstanceRunning(f"{name} is {instance.status}", hint="Stop it first.")
+                    raise InstanceRunning(
+                        f"The instance {name} is {instance.status}", hint="Stop it first."
+                    )
                 # From here on nobody finds it, so that nobody starts it.
                 del self._instances[name]
                 forget(instance)

@@ -34,13 +34,21 @@ INSTANCE_BUTTONS: Mapping[str, tuple[Button, ...]] = {
     "starting": (STOP,),
     "running": (RESTART, STOP),
     "stopping": (),
-    "restarting": (STOP,),
+    "restarting": (("start", "Start now", "main"), STOP),
     "failed": (START, ("stop", "Dismiss", "")),
 }
 #: What a running instance is called that does not do its work.
 UNWELL: Mapping[str, tuple[str, str, str]] = {
-    "wedged": ("wedged", "bad", "It serves somebody and gets no further. Restart it."),
-    "unresponsive": ("no answer", "warn", "It runs, and does not answer when asked how it is."),
+    "wedged": (
+        "wedged",
+        "bad",
+        "It serves somebody and gets no further. Its log may tell why. Restart it.",
+    ),
+    "unresponsive": (
+        "no answer",
+        "warn",
+        "It does not answer when asked how it is. Restart it if that lasts.",
+    ),
 }
 SAID = {
     "starting": "The model is being loaded.",
@@ -74,6 +82,11 @@ class InstanceView:
     def moving(self) -> bool:
         """Whether this will look different in a moment."""
         return self.status in MOVING
+
+    @property
+    def deletable(self) -> bool:
+        """Whether nothing of it runs."""
+        return self.status in {"stopped", "failed"}
 
     @property
     def error_line(self) -> str:
@@ -152,16 +165,17 @@ def instance_view(instance: Json, now: float) -> InstanceView:
 def instances_view(
     instances: Sequence[InstanceView], limits: Mapping[str, int], running: int
 ) -> InstancesView:
-    """All instances by group, those without one first.
+    """All instances by group, those without one first, and in a group by name.
 
     ``limits`` are how many of a group may run, and ``running`` how many of all; below 0 any number.
     """
     counts = Counter(each.label for each in instances)
     said = ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
     most = f"; {running} may run at a time" if running >= 0 else ""
+    by_name = sorted(instances, key=lambda each: each.name.casefold())
     groups = []
     for name in sorted({each.group for each in instances}):
-        members = tuple(each for each in instances if each.group == name)
+        members = tuple(each for each in by_name if each.group == name)
         up = sum(each.status in UP for each in members)
         limit = limits.get(name, -1)
         may = f", {limit} may run at a time" if limit >= 0 else ""
@@ -230,7 +244,7 @@ def _instance_facts(instance: Json, now: float) -> tuple[tuple[str, str], ...]:
         ("Requests", text("requests")),
         ("Tokens per second", "–" if rate is None else f"{rate:.1f}"),
         ("Health", text("health")),
-        ("Restarts", text("restarts")),
+        ("Crashes in a row", text("restarts")),
         ("Last used", ago_text(last_used, now) if last_used else "never"),
         ("Port", text("port")),
         ("Process", text("pid")),

@@ -13,10 +13,12 @@ from pathlib import Path
 from llamactl import __version__
 from llamactl.config import Config
 from llamactl.instances.backend import BackendInfo
+from llamactl.models.fit import Machine
 from llamactl.paths import nearest_existing
 from llamactl.settings import SETTINGS
 from llamactl.sizes import size_text
 from llamactl.web.config_shown import config_json
+from llamactl.web.memory_view import machine_text
 from llamactl.web.texts import duration_text
 
 LLAMA_CPP = {
@@ -48,10 +50,13 @@ class SystemView:
     places: tuple[PlaceView, ...]
     settings: tuple[SettingView, ...]
     source: str
+    machine: str
 
 
-def system_view(config: Config, backend: BackendInfo, started_at: float, now: float) -> SystemView:
-    """The server as a whole, at unix seconds ``now``."""
+def system_view(
+    config: Config, backend: BackendInfo, machine: Machine, started_at: float, now: float
+) -> SystemView:
+    """The server as a whole, at unix seconds ``now``; ``machine`` is what models may take."""
     facts = (
         ("llamactl", __version__),
         ("llama.cpp", LLAMA_CPP[backend.kind]),
@@ -70,6 +75,7 @@ def system_view(config: Config, backend: BackendInfo, started_at: float, now: fl
         places=tuple(_places(config)),
         settings=tuple(_settings(config)),
         source=str(config.source or ""),
+        machine=machine_text(machine),
     )
 
 

@@ -6,10 +6,13 @@ import re
 import time
 from typing import Literal
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from llamactl.errors import sentence_start
 
 # What a terminal obeys: CSI sequences, OSC strings (links, titles) up to their end, other escapes.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]?")
+_CODE = re.compile(r"`([^`\n]+)`")
 # Control characters, and those that turn the direction of text or break its lines unseen.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -68,6 +71,17 @@ def plain(text: str) -> str:
         return text
     text = _TERMINAL.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def prose(text: str) -> Markup:
+    """A sentence as markup: what stands between backquotes is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def whole_sentence(text: str) -> str:
+    """The text with a capital at its beginning and a full stop, unless it ends otherwise."""
+    text = sentence_start(text)
+    return text if not text or text[-1] in ".!?:" else f"{text}."
 
 
 def last_lines(raw: bytes, count: int) -> tuple[str, ...]:

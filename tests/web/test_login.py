@@ -186,3 +186,19 @@ def test_a_hundred_wrong_logins_at_once_are_limited_and_the_right_key_gets_in(
     assert set(statuses) == {401, 429}
     assert statuses[401] < 60, "ten and a few for each of four addresses"
     assert enter(app.test_client(), management_key).status_code == 303
+
+
+class TestConfiguredKeys:
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"auth.management_keys": ["k" * 40]}
+
+    def test_the_login_does_not_send_a_person_to_a_file_that_opens_nothing(
+        self, anonymous: FlaskClient
+    ) -> None:
+        page = anonymous.get("/login").text
+        assert "management.key" not in page and "auth.management_keys" in page
+
+
+def test_the_login_says_where_the_key_is(anonymous: FlaskClient) -> None:
+    assert "management.key" in anonymous.get("/login").text

@@ -109,7 +109,7 @@ def fields(text: str) -> list[Field]:
 def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
     error = InvalidRequest(text, hint=text, field="x")
     model = filled(CachedModelView, text)
-    key_form = KeyForm(fields(text), "per_instance", [(1, text, True)], text)
+    key_form = KeyForm(fields(text), "per_instance", [(1, text, True)], text, 7)
     return [
         ("models/_jobs.html", {"view": JobsView((job(text),))}),
         ("models/_cached.html", {"view": CachedModelsView((model, model), 2, text, text)}),
@@ -132,6 +132,7 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
                 "hub_page": f"https://hub.example/{text}",
                 "cached": [filled(CachedTagView, text)],
                 "offers": [filled(OfferView, text)],
+                "jobs": {text.lower(): job(text)},
                 "asks": True,
                 "context": filled(ContextView, text),
                 "error": error,

@@ -177,6 +177,21 @@ def test_a_button_of_the_list_leads_back_to_the_list(visitor: Visitor, model: st
     until(visitor, "/instances", lambda page: "1 running" in page.text)
 
 
+def test_an_instance_that_runs_is_stopped_before_it_is_deleted(
+    visitor: Visitor, model: str
+) -> None:
+    add_instance(visitor, "one", "Create and start", model=model)
+    page = visitor.press("Delete one")
+    assert "can be deleted once it is stopped" in page.text
+    assert "Delete instance" not in visitor.buttons()
+    visitor.press("Stop it")
+    assert visitor.path == "/instances/one"
+    until(visitor, "/instances/one", lambda page: status(page) == "stopped")
+    visitor.press("Delete one")
+    visitor.press("Delete instance")
+    assert "No instance yet." in visitor.page.text
+
+
 def test_an_instance_is_restarted_by_its_button(visitor: Visitor, model: str, runtime: Any) -> None:
     add_instance(visitor, "one", "Create and start", model=model)
     until(visitor, "/instances/one", lambda page: status(page) == "running")
@@ -261,7 +276,7 @@ def test_the_page_shows_what_a_running_instance_takes_and_does(
     page = until(visitor, "/instances/one", lambda page: status(page) == "running")
     terms = {each.text: each.within("div").one("dd").text for each in page.all("dt")}
     assert terms["Memory"].endswith("B") and terms["In flight"] == "0"
-    assert {"Requests", "Tokens per second", "Restarts", "Health"} <= terms.keys()
+    assert {"Requests", "Tokens per second", "Crashes in a row", "Health"} <= terms.keys()
     assert f"--port {terms['Port']}" in page.text
     row = visitor.open("/instances").one("table").one("tbody").one("tr")
     assert row.one("td", data_label="Memory").text.endswith("B")

@@ -61,6 +61,32 @@ def test_the_memory_that_a_cached_model_takes_follows_the_chosen_context(visitor
     assert "4.2 MB cache" in row_of(visitor.press("Show", ctx_size="8192"), "Q8_0").text
 
 
+def test_what_is_being_downloaded_is_not_offered_once_more(visitor: Visitor, hub: FakeHub) -> None:
+    large = "slow/model-GGUF"
+    hub.add_repo(large, {"model-Q4_K_M.gguf": bytes(4_000_000), "model-Q8_0.gguf": bytes(2_000)})
+    hub.throttle(20_000)
+    visitor.open("/models?form=download")
+    visitor.press("Start Download", repo=f"{large}:q4_k_m")
+    page = visitor.open(f"/models/{large}?offers=1")
+    assert f"Download {large}:Q4_K_M" not in visitor.buttons()
+    assert f"Download {large}:Q8_0" in visitor.buttons()
+    [job] = [each["href"] for each in row_of(page, "Q4_K_M").all("a")]
+    visitor.open(job)
+    assert any(each.startswith(f"Pause {large}") for each in visitor.buttons())
+
+
+def test_a_model_that_is_not_whole_is_completed_from_the_list(
+    visitor: Visitor, web_config: Config
+) -> None:
+    snapshot = web_config.llama_cpp.hub_dir / "models--org--name" / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "m-Q4_K_M-00001-of-00002.gguf").write_bytes(b"GGUF")
+    visitor.open("/models")
+    visitor.press("Complete org/name:Q4_K_M")
+    job = visitor.page.one("article", aria_label="Download of org/name:Q4_K_M")
+    assert job.one(class_="name").text == "org/name"
+
+
 @pytest.mark.parametrize("typed", ["-1", "many", "1e3", "9" * 40, "²"])
 def test_a_context_that_is_none_is_refused(visitor: Visitor, typed: str) -> None:
     visitor.open(f"{PAGE}?ctx_size={typed}")

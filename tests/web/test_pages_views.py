@@ -10,11 +10,19 @@ from llamactl.config import Config
 from llamactl.downloads.states import Job, JobStatus
 from llamactl.instances.masking import unmasked
 from llamactl.instances.options import Options
-from llamactl.web.instance_views import calls_view, instance_view
+from llamactl.web.instance_views import calls_view, instance_view, instances_view
 from llamactl.web.job_views import JobsView, current_jobs, job_view
 from llamactl.web.pages.instance_fields import empty_form
 from llamactl.web.pages.instance_form import options_json, values_of
-from llamactl.web.texts import ago_text, duration_text, moment_html, moment_text, plain
+from llamactl.web.texts import (
+    ago_text,
+    duration_text,
+    moment_html,
+    moment_text,
+    plain,
+    prose,
+    whole_sentence,
+)
 from llamactl.web.views import cached_models_view, instance_name_for
 
 NOW = 1_800_000_000.0
@@ -41,6 +49,12 @@ def test_a_time_in_the_future_was_just_now() -> None:
     assert ago_text(NOW + 100, NOW) == "just now"
     assert ago_text(NOW - 7300, NOW) == "2 h ago"
     assert ago_text(NOW - 620 * 86400, NOW) == "1 y ago"
+
+
+def test_a_sentence_ends_and_what_a_person_types_in_it_is_code() -> None:
+    assert whole_sentence("llama-server --help lists them") == "llama-server --help lists them."
+    assert whole_sentence("which one?") == "Which one?" and whole_sentence("") == ""
+    assert prose("run `a <b>` & wait") == "run <code>a &lt;b&gt;</code> &amp; wait"
 
 
 def test_a_moment_is_told_in_utc_and_for_a_script() -> None:
@@ -256,7 +270,7 @@ def instance(status: str, **changes: Any) -> dict[str, Any]:
         ("starting", ["stop"], True),
         ("running", ["restart", "stop"], False),
         ("stopping", [], True),
-        ("restarting", ["stop"], True),
+        ("restarting", ["start", "stop"], True),
         ("failed", ["start", "stop"], False),
     ],
 )
@@ -265,6 +279,19 @@ def test_an_instance_offers_what_its_state_allows(
 ) -> None:
     view = instance_view(instance(status), NOW)
     assert (verbs(view), view.moving) == (expected, moving)
+
+
+def test_instances_are_listed_by_name_in_their_groups() -> None:
+    grouped = {"backend_options": {}, "group": "g"}
+    views = [
+        instance_view(instance("stopped", name=name, options=options), NOW)
+        for name, options in (("b", {}), ("C", {}), ("a", {}), ("z", grouped), ("y", grouped))
+    ]
+    listed = instances_view(views, {}, -1).groups
+    assert [[each.name for each in group.instances] for group in listed] == [
+        ["a", "b", "C"],
+        ["y", "z"],
+    ]
 
 
 def test_a_diagnosis_is_read_line_by_line() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
 
-from llamactl.errors import sentence_start
 from llamactl.web import browser
 from llamactl.web.pages import (
     activity,
@@ -25,7 +24,7 @@ from llamactl.web.pages import (
     system,
 )
 from llamactl.web.pages.assets import asset_url
-from llamactl.web.texts import plain
+from llamactl.web.texts import plain, prose, whole_sentence
 
 #: The tabs: a name, the page that it leads to, the rooms whose pages belong to it.
 TABS = (
@@ -53,7 +52,8 @@ def blueprints() -> Sequence[Blueprint]:
     pages = Blueprint("pages", __name__)
     pages.before_request(_require_login)
     pages.app_template_filter("plain")(plain)
-    pages.app_template_filter("sentence")(sentence_start)
+    pages.app_template_filter("prose")(prose)
+    pages.app_template_filter("sentence")(whole_sentence)
     # Globals, for macros do not see what a context processor gives.
     for name, function in TEMPLATE_GLOBALS.items():
         pages.app_template_global(name)(function)

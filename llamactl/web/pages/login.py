@@ -85,7 +85,9 @@ def _check(key: str) -> None:
 
 def _form(error: LlamactlError | None) -> Response:
     wanted = request.args.get("next")
-    page = Response(render_template("login.html", error=error, next=wanted), mimetype="text/html")
+    configured = bool(services().config.auth.management_keys)
+    html = render_template("login.html", error=error, next=wanted, configured=configured)
+    page = Response(html, mimetype="text/html")
     if error is not None:
         problem = problem_of(error)
         page.status_code = problem.status

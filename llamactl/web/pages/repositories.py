@@ -7,6 +7,7 @@ import time
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from llamactl.downloads.snapshots import job_json
 from llamactl.downloads.updates import find_updates
 from llamactl.errors import LlamactlError
 from llamactl.models.fit import Load
@@ -14,6 +15,7 @@ from llamactl.models.reference import ModelRef
 from llamactl.web import services
 from llamactl.web.actions import check_repo
 from llamactl.web.errors import status_of
+from llamactl.web.job_views import JobView, job_view
 from llamactl.web.memory_view import chosen_context, context_view
 from llamactl.web.repository_view import (
     HitView,
@@ -55,6 +57,7 @@ def show(org: str, name: str) -> Response:
         hub_page=f"{services().config.hub.endpoint}/{repo_id}",
         cached=[cached_tag_view(model, load, machine, now) for model in cached],
         offers=offers,
+        jobs=_jobs_under_way(repo_id, now),
         refused=refused,
         # Without a script a button asks; offline nothing does, unless a person wants to know.
         asks=not services().config.hub.offline,
@@ -62,6 +65,20 @@ def show(org: str, name: str) -> Response:
         error=error,
     )
     return Response(page, status=status_of(error) if error else 200, mimetype="text/html")
+
+
+def _jobs_under_way(repo_id: str, now: float) -> dict[str, JobView]:
+    """The downloads of this repository that are not over, by the tag in lower case."""
+    under_way = ("queued", "downloading", "paused")
+    found = services().downloads.jobs(
+        lambda jobs: [
+            job
+            for job in jobs
+            if (job.repo_id, job.kind) == (repo_id, "download") and job.status in under_way
+        ]
+    )
+    views = [job_view(job_json(each), now) for each in found]
+    return {each.tag.lower(): each for each in views}
 
 
 @blueprint.post("/models/verify")

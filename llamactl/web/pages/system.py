@@ -17,7 +17,9 @@ blueprint = Blueprint("system", __name__)
 def show() -> str:
     """Show versions, places, free space and every setting, secrets masked."""
     here = services()
-    view = system_view(here.config, here.supervisor.backend(), here.started_at, time.time())
+    llama = here.supervisor
+    now = time.time()
+    view = system_view(here.config, llama.backend(), llama.machine(), here.started_at, now)
     return render_template("system/show.html", view=view, sessions=here.sessions.count())
 
 
