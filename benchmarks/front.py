@@ -10,17 +10,10 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from tests.ports import free_port
 from tests.requirements import require
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Front:

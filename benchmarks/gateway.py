@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from benchmarks.front import Front, free_port
+from benchmarks.front import Front
 from benchmarks.measure import machine
 from tests.e2e.processes import LlamactlProcess
+from tests.ports import free_port
 
 LLAMACTL = "llamactl"
 INSTANCE = Path(__file__).with_name("fast_instance.py")

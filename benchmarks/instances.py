@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from benchmarks.measure import machine, processor_seconds, proportional_kilobyte
 from tests.e2e.processes import PATIENCE, LlamactlProcess
 from tests.fakes.gguf_files import tiny_gguf
 from tests.fakes.llama import FakeLlama
+from tests.ports import free_port
 
 ROUNDS = 11
 READY_ROUNDS = 30
@@ -125,9 +125,7 @@ def command_line(server: LlamactlProcess) -> list[str]:
 
 def by_hand(words: Sequence[str]) -> float:
     """Start the same program on another port, poll it, and ask it; seconds to the first token."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     argv = list(words)
     argv[argv.index("--port") + 1] = str(port)
     server = Server(port, KEY)
