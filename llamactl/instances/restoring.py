@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from llamactl.instances.instance import Instance
 from llamactl.instances.places import Places
@@ -38,17 +39,23 @@ class Restoring:
             self._thread.join(timeout)
 
     def _work(self) -> None:
-        if self._shared.room.mode != "off":
-            self._shared.room.look()
+        self._whatever_happens(self._look, "the machine's memory")
         loading: list[Instance] = []
         for instance in self._wanted:
             self._wait_for_turn(loading)
-            try:
-                self._bring_up(instance)
-            except Exception:
-                # A bug that one of them meets must not keep the others down.
-                logger.exception("%s: unexpected", instance.name)
+            self._whatever_happens(partial(self._bring_up, instance), instance.name)
             loading.append(instance)
+
+    def _whatever_happens(self, work: Callable[[], None], about: str) -> None:
+        """A bug that one of them meets must not keep the others down."""
+        try:
+            work()
+        except Exception:
+            logger.exception("%s: unexpected", about)
+
+    def _look(self) -> None:
+        if self._shared.room.mode != "off":
+            self._shared.room.look()
 
     def _bring_up(self, instance: Instance) -> None:
         self._places.weigh(instance)
