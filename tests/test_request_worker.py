@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger
 from llamactl import request_worker
 from llamactl.request_threads import RequestThreads
 from llamactl.request_worker import AT_REST, Connection, RequestWorker
+from tests.e2e.processes import wait_for
 
 #: Seconds that only something that hangs takes.
 PATIENCE = 30.0
@@ -43,6 +44,7 @@ def make_worker() -> Iterator[MakeWorker]:
         worker.wsgi = path_of
         worker.tpool = RequestThreads(threads)
         made.append(worker)
+        wait_for("all threads to rest", lambda: worker.tpool.at_rest() == threads)
         return worker
 
     yield make
