@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from llamactl.downloads.partfile import remove_partial
 from llamactl.downloads.plan import Plan
-from llamactl.downloads.states import Job
+from llamactl.downloads.states import FINISHED, Job
 from llamactl.errors import LlamactlError
 from llamactl.models.cache import ModelCache
 from llamactl.models.hubfile import HubFile
@@ -35,6 +35,25 @@ def is_about(job: Job, repo_id: str, tag: str | None) -> bool:
     plan = plan_of(job)
     tags = {job.tag.casefold()} | ({plan.selection.tag.casefold()} if plan else set())
     return tag is None or not job.tag or tag.casefold() in tags
+
+
+def over(jobs: Iterable[Job], holds: Callable[[Job], bool]) -> tuple[list[Job], int]:
+    """The jobs that are only there to be read, and how many more have ended.
+
+    Those are the failed downloads that can go on from bytes on the disk, as ``holds`` tells, where
+    no later one brought the model. ``jobs`` are newest first.
+    """
+    gone, kept = [], 0
+    brought: set[tuple[str, str]] = set()
+    for job in jobs:
+        what = job.repo_id, job.tag.casefold()
+        if job.status == "failed" and what not in brought and holds(job):
+            kept += 1
+        elif job.status in FINISHED:
+            gone.append(job)
+        if job.status == "completed" and job.kind == "download":
+            brought.add(what)
+    return gone, kept
 
 
 def remove_leftovers(job: Job, active: Iterable[Job], cache: ModelCache) -> None:

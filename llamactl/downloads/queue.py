@@ -20,7 +20,7 @@ from llamactl.database import Database
 from llamactl.downloads.attempt import Attempt, Services, resting_progress
 from llamactl.downloads.bandwidth import Bandwidth
 from llamactl.downloads.checkup import Checkup, Order
-from llamactl.downloads.leftovers import is_about, plan_of, remove_leftovers
+from llamactl.downloads.leftovers import is_about, over, plan_of, remove_leftovers
 from llamactl.downloads.limits import Limits, LimitStore
 from llamactl.downloads.plan import Plan
 from llamactl.downloads.progress import Progress
@@ -200,25 +200,12 @@ class DownloadQueue:
         the model.
         """
         with self._changed:
-            gone, kept = [], 0
-            brought: set[tuple[str, str]] = set()
-            for entry in self._table.newest_first():
-                job = entry.job
-                what = ModelRef(job.repo_id, job.tag).key
-                if (
-                    job.status == "failed"
-                    and what not in brought
-                    and self._look(job).bytes_downloaded
-                ):
-                    kept += 1
-                elif job.status in FINISHED:
-                    gone.append(entry)
-                if job.status == "completed" and job.kind == "download":
-                    brought.add(what)
-            self._table.remove(*gone)
-            for entry in gone:
-                if entry.job.status == "failed":
-                    self._remove_leftovers(entry.job)
+            jobs = [entry.job for entry in self._table.newest_first()]
+            gone, kept = over(jobs, lambda job: self._look(job).bytes_downloaded > 0)
+            self._table.remove(*(self._table.get(job.id) for job in gone))
+            for job in gone:
+                if job.status == "failed":
+                    self._remove_leftovers(job)
             return len(gone), kept
 
     def uses(self, repo_id: str, tag: str | None = None) -> bool:
