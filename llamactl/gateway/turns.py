@@ -1,8 +1,8 @@
-"""One after the other: what requests compute between their place in the gateway and their instance.
+"""One after the other: what requests compute from knowing what to ask until it has been asked.
 
 Python runs one thread at a time. Of two hundred requests that begin at once each would want to run
-now, and so would the thread that accepts connections: ``/healthz`` would wait for all of them. With
-turns it waits behind one, and they wait for each other without wanting to run.
+now, and so does the thread that accepts connections: ``/healthz`` would wait for all of them. In a
+line they wait for each other instead, and do not want to run meanwhile.
 """
 
 from __future__ import annotations
