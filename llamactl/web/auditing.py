@@ -42,7 +42,7 @@ SHOWN = frozenset(
         "tag",
     }
 )
-HIDDEN = frozenset({"csrf_token", "back", "key", "username"})
+HIDDEN = frozenset({"csrf_token", "back", "key", "newest", "username"})
 # As our fields are spelled: a key that someone sends in the place of a name is not kept.
 _NAME = re.compile(r"[a-z_]{1,30}")
 #: Our keys of both kinds, and the hub's tokens: far longer than what stands for them elsewhere.
