@@ -121,8 +121,8 @@ def pages(text: str) -> list[tuple[str, dict[str, Any]]]:
                 "error": error,
             },
         ),
-        ("models/index.html", {"form": fields(text)[0], "parts": {}}),
-        ("models/index.html", {"words": text, "parts": {}}),
+        ("models/index.html", {"form": fields(text)[0], "parts": {}, "filtered": bool}),
+        ("models/index.html", {"words": text, "parts": {}, "filtered": lambda: True}),
         (
             "models/repository.html",
             {

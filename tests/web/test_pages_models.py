@@ -191,6 +191,18 @@ def test_a_cached_model_shows_size_files_and_full_paths(
     assert row.one("td", data_label="Files").text == str(len(list(row.all("code"))))
 
 
+def test_a_list_without_a_filter_does_not_ask_for_one(visitor: Visitor, repo: str) -> None:
+    visitor.open("/models?form=download")
+    visitor.press("Start Download", repo=repo)
+    for path in ("/models", "/models?part=cached", "/models?form=download&q=llama"):
+        page = visitor.open(path)
+        assert not list(page.all(id="filter"))
+        assert page.one(id="cached").get("hx-include") is None, path
+    filtered = visitor.open("/models?q=llama")
+    assert filtered.one(id="cached")["hx-include"] == "#filter" and filtered.one(id="filter")
+    assert visitor.open("/models?part=cached&q=").one(id="cached")["hx-include"] == "#filter"
+
+
 def test_many_cached_models_are_filtered_by_words_of_their_names(
     visitor: Visitor, repo: str, web_config: Config
 ) -> None:

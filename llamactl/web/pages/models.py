@@ -82,15 +82,22 @@ def delete() -> AnyResponse:
 def _page(form: Field | None, status: int = 200) -> Response:
     words = request.args.get("q", "")
     listed = functools.cache(services().cache.list)
+
+    def filtered() -> bool:
+        """Whether the page has the filter; of one that asks for a part, what it sends says so."""
+        if "part" in request.args:
+            return "q" in request.args
+        return form is None and (bool(words) or len(listed()) > FEW_MODELS)
+
     return render_page(
         "models/index.html",
         url_for("pages.models.index"),
-        {"jobs": _jobs, "cached": lambda: _cached(listed(), words)},
+        {"jobs": _jobs, "cached": lambda: _cached(listed(), words, filtered())},
         reload=form is None,
         status=status,
         form=form,
         words=words,
-        many=lambda: len(listed()) > FEW_MODELS,
+        filtered=filtered,
     )
 
 
@@ -108,7 +115,7 @@ def _jobs() -> Part:
     return Part("models/_jobs.html", view, view.moving)
 
 
-def _cached(models: Sequence[CachedModel], words: str) -> Part:
+def _cached(models: Sequence[CachedModel], words: str, filtered: bool) -> Part:
     """Those of the models whose names hold all the words."""
     wanted = words.casefold().split()
     shown = [
@@ -120,7 +127,8 @@ def _cached(models: Sequence[CachedModel], words: str) -> Part:
     view = cached_models_view(shown, where, time.time(), len(models))
     # A long list takes longer to draw, and is looked through rather than watched.
     resting = RESTING_SECONDS + len(shown) // 50
-    return Part("models/_cached.html", view, resting_seconds=resting, fed_by="#filter")
+    fed_by = "#filter" if filtered else ""
+    return Part("models/_cached.html", view, resting_seconds=resting, fed_by=fed_by)
 
 
 def _confirmation(repo: str, tag: str, error: LlamactlError | None) -> str:
