@@ -52,7 +52,8 @@ class Site:
         self.tuning = SMALL
         self.settings: dict[str, object] = {
             "downloads.connections": 4,
-            "downloads.stall_timeout": 0.4,
+            # No pause of a busy machine is a stall, whose cure would ask for bytes again.
+            "downloads.stall_timeout": 60,
             "downloads.retry_limit": 8,
         }
         self.token: str | None = None

@@ -12,12 +12,6 @@ from tests.fakes.fake_hub import FakeHub, Request, seeded_bytes
 from tests.fakes.fake_hub_faults import Answer
 
 
-@pytest.fixture(autouse=True)
-def unhurried(site: Site) -> None:
-    """No pause of a busy machine is taken for a stall, whose cure would ask for bytes again."""
-    site.settings["downloads.stall_timeout"] = 30
-
-
 def total_sent(site: Site) -> int:
     return site.hub.bytes_sent("cdn")
 

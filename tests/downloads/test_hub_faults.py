@@ -25,12 +25,6 @@ from tests.fakes.fake_hub_faults import Answer
 SHARDS = {f"m-Q8_0-0000{n}-of-00002.gguf": seeded_bytes(400_000, f"shard {n}") for n in (1, 2)}
 
 
-@pytest.fixture(autouse=True)
-def unhurried(site: Site) -> None:
-    """No pause of a busy machine is taken for a stall, whose cure would ask for bytes again."""
-    site.settings["downloads.stall_timeout"] = 30
-
-
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_each_route_of_the_hub_may_fail_twice_and_its_pages_are_never_saved(
     site: Site, status: int

@@ -68,6 +68,7 @@ def contents(seed: int) -> dict[str, bytes]:
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
 def test_a_storm_is_weathered(site: Site, seed: int) -> None:
     chance, payloads = random.Random(seed), contents(seed)
+    site.settings["downloads.stall_timeout"] = 0.4
     site.hub.add_repo(REF.repo_id, payloads)
     site.hub.throttle(chance.choice([None, 500_000, 2_000_000]))
     for gust in chance.sample(GUSTS, 5):
