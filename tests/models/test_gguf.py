@@ -227,14 +227,14 @@ def test_no_damage_of_a_real_file_does_harm(tmp_path: Path) -> None:
                     [b"\xff" * 8, bytes(8), chance.randbytes(8), struct.pack("<Q", 2**31)]
                 )
             path.write_bytes(damaged)
-            start = time.perf_counter()
+            start = time.thread_time()
             try:
                 found = read_header(path)
             except NotGGUF:
                 pass
             else:
                 assert found.parameters <= 65_536 * 2**50
-            slowest = max(slowest, time.perf_counter() - start)
+            slowest = max(slowest, time.thread_time() - start)
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
