@@ -23,8 +23,8 @@ STRANGER_IN_THE_NETWORK: Rows = {
         "test_config.py::test_defaults_are_those_of_the_documentation",
     ),
     "asking an instance directly": (
-        "instances/test_supervisor.py::test_the_child_gets_its_key_by_its_environment_only",
-        "instances/test_supervisor.py::test_each_start_has_another_key",
+        "instances/test_starts.py::test_the_child_gets_its_key_by_its_environment_only",
+        "instances/test_starts.py::test_each_start_has_another_key",
         "instances/test_commandline.py::test_address_and_port_come_last_so_that_nothing_takes_them_from_us",
         "instances/test_environment.py::test_the_child_gets_its_own_key_whatever_was_configured",
     ),
@@ -163,7 +163,7 @@ HOLDER_OR_THIEF_OF_A_MANAGEMENT_KEY: Rows = {
         "web/test_secrets.py::test_no_answer_to_a_question_holds_a_secret",
         "web/test_secrets.py::test_a_stolen_database_opens_nothing",
         "web/test_audit.py::test_a_key_in_the_place_of_something_else_is_not_kept",
-        "instances/test_supervisor.py::test_no_log_has_the_value_of_a_flag_that_opens_something",
+        "instances/test_starts.py::test_no_log_has_the_value_of_a_flag_that_opens_something",
         "test_database.py::test_the_file_is_for_its_owner_only",
     ),
     "doing it unseen": (
