@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -136,13 +136,17 @@ def test_who_asks_in_the_moment_of_being_sent_away_for_another_harms_nobody(
     for connection in [*kept, fresh[-1]]:
         received = b""
         while not received.endswith(b"ok\n"):
-            received += connection.recv(65536)
+            some = connection.recv(65536)
+            assert some, received
+            received += some
     worker = server.worker
     # So that the worker hears of all of it in one turn, and of the newcomer first.
     os.kill(worker, signal.SIGSTOP)
     connect(server, held)
     for connection in kept:
-        connection.sendall(ASKED)
+        # Who rested for too long on a busy machine was sent away before.
+        with suppress(OSError):
+            connection.sendall(ASKED)
     os.kill(worker, signal.SIGCONT)
     assert answers(server)
     assert server.worker == worker
@@ -215,7 +219,9 @@ def test_a_request_may_come_in_any_pieces(
             connection.sendall(raw[start : start + size])
         received = b""
         while not received.endswith((b"ok\n", b"}\n", b"}")):
-            received += connection.recv(65536)
+            some = connection.recv(65536)
+            assert some, received
+            received += some
         assert wanted in received.splitlines()[0]
 
 
