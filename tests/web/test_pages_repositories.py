@@ -75,6 +75,22 @@ def test_what_is_being_downloaded_is_not_offered_once_more(visitor: Visitor, hub
     assert any(each.startswith(f"Pause {large}") for each in visitor.buttons())
 
 
+def test_a_hub_that_refused_is_not_asked_again_by_itself(visitor: Visitor) -> None:
+    offers = visitor.open("/models/nobody/nothing").one(id="offers")
+    assert offers.get("hx-get"), "a script asks for what was not asked yet"
+    page = visitor.open("/models/nobody/nothing?offers=1")
+    assert visitor.answer.status_code == 404 and "does not exist" in page.text
+    assert page.one(id="offers").get("hx-get") is None
+
+
+def test_without_a_model_nothing_is_said_to_be_as_the_hub_has_it(
+    visitor: Visitor, runtime: Runtime
+) -> None:
+    assert "Every cached model is as the hub has it." in visitor.open("/models/updates").text
+    runtime.cache.delete(REPO, "Q4_K_M")
+    assert "No model is cached yet." in visitor.open("/models/updates").text
+
+
 def test_a_model_that_is_not_whole_is_completed_from_the_list(
     visitor: Visitor, web_config: Config
 ) -> None:

@@ -100,7 +100,8 @@ def updates() -> Response:
         found = [update_view(each) for each in find_updates(services().hub, services().cache)]
     except LlamactlError as failure:
         error = failure
-    page = render_template("models/updates.html", updates=found, error=error)
+    cached = bool(services().cache.list())
+    page = render_template("models/updates.html", updates=found, cached=cached, error=error)
     return Response(page, status=status_of(error) if error else 200, mimetype="text/html")
 
 
