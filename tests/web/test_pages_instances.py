@@ -222,13 +222,16 @@ def test_delete_asks_first_and_then_deletes(visitor: Visitor, model: str, runtim
     assert "No instance yet." in visitor.page.text
 
 
-def test_a_running_instance_is_not_deleted(visitor: Visitor, model: str) -> None:
-    add_instance(visitor, "one", "Create and start", model=model)
-    until(visitor, "/instances/one", lambda page: status(page) == "running")
+def test_an_instance_that_was_started_meanwhile_is_not_deleted(
+    visitor: Visitor, model: str, runtime: Any
+) -> None:
+    add_instance(visitor, "one", model=model)
     visitor.press("Delete one")
+    runtime.supervisor.start_instance("one")
     page = visitor.press("Delete instance")
     assert visitor.answer.status_code == 409
-    assert page.one(id="alerts").text
+    assert page.one(id="alerts").text.endswith("Stop it first.")
+    assert "Stop it" in visitor.buttons()
 
 
 def test_the_log_shows_the_last_lines_plain(visitor: Visitor, model: str) -> None:
