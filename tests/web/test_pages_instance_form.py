@@ -171,12 +171,27 @@ def test_the_script_gets_the_same_in_parts_and_nothing_is_written_down(
     assert runtime.audit.read(100).entries == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--host 0.0.0.0", "--host cannot be set"),
+        ("--other-url x", "Extra arguments: --other-url "),
+    ],
+)
+def test_a_flag_that_is_refused_among_many_is_named(
+    visitor: Visitor, flags: str, told: str
+) -> None:
+    visitor.press(f"Run {REFERENCE}")
+    page = visitor.press("Create Instance", extra_args=flags)
+    assert page.one(id="extra_args-wrong").text.startswith(told)
+
+
 def test_the_line_shows_no_value_that_opens_something(visitor: Visitor) -> None:
     visitor.press(f"Run {REFERENCE}")
     page = visitor.press(
         "Estimate",
         environment="TOKEN=secret-value",
-        extra_args="--some-token secret-value\n--other-url http://me:secret-value@host/",
+        extra_args="--some-token secret-value\n--other-place http://me:secret-value@host/",
     )
     said = line(page)
     assert "TOKEN=***" in said and "--some-token '***'" in said and "http://***@host/" in said

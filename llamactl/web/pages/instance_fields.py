@@ -109,8 +109,11 @@ def _worded(error: LlamactlError, field: Field) -> str:
     path = str(getattr(error, "field", None) or "")
     words = error.details
     for name in (path, field.name):
-        if name and words.startswith(name) and words[len(name) :][:1] in {" ", ":"}:
+        if name and words.startswith(f"{name} "):
             words = f"{_called(path, field)}{words[len(name) :]}"
+        elif name and words.startswith(f"{name}: "):
+            # What follows is a sentence of its own, which names the flag where there is one.
+            words = f"{field.label}{words[len(name) :]}"
     return words.replace(", not a string.", ".")
 
 
@@ -119,7 +122,7 @@ def _called(path: str, field: Field) -> str:
     _, inside, line = path.partition(f"{field.name}.")
     if not inside or not line:
         return field.label
-    return f"--{line.replace('_', '-')}" if field.name == "extra_args" else line
+    return f"--{line.lstrip('-').replace('_', '-')}" if field.name == "extra_args" else line
 
 
 def _culprit(form: InstanceForm, error: LlamactlError) -> str | None:
