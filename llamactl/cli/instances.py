@@ -15,7 +15,7 @@ from llamactl.cli.instance_options import assignments, plan, set_, tell_obstacle
 from llamactl.cli.local import find_server
 from llamactl.cli.options import Where, json_option, server_options
 from llamactl.cli.output import print_json, say, table
-from llamactl.instances.commandline import left_out
+from llamactl.instances.commandline import left_out, parse_command
 from llamactl.instances.options import Options
 from llamactl.sizes import size_text
 
@@ -181,6 +181,9 @@ def _read_line(server: Server, line: str) -> dict[str, Any]:
     read: dict[str, Any] = server.post("/backends/llama-cpp/parse-command", {"command": line})
     for flag, why in left_out(line).items():
         say(f"{flag} is left out: {why}.")
+    flags = read.get("backend_options", {})
+    if "hf_repo" not in flags and parse_command(line)["backend_options"].get("hf_repo"):
+        say(f"--hf-repo is left out: {flags['model']} is cached, so nothing is fetched.")
     return read
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamactl.errors import LlamactlError, StartFailed
@@ -69,6 +69,17 @@ def still_to_fetch(options: Options, resolve_model: ResolveModel) -> list[str]:
         for repo in options.hub_repos
         if not _is_cached(repo, resolve_model)
     ]
+
+
+def with_cached_model(options: Options, resolve_model: ResolveModel) -> Options:
+    """The options with the cached model by its reference, where they have llama-server fetch it."""
+    repo = options.text_option("hf_repo") or ""
+    if options.text_option("hf_file") or options.text_option("model") or not is_reference(repo):
+        return options
+    if not _is_cached(repo, resolve_model):
+        return options
+    flags = {key: value for key, value in options.backend_options.items() if key != "hf_repo"}
+    return replace(options, backend_options={"model": repo, **flags})
 
 
 def _remedy(reference: str) -> str:

@@ -21,7 +21,7 @@ from llamactl.instances.lifetime import Lifetime
 from llamactl.instances.logfiles import Cut
 from llamactl.instances.masking import unmasked
 from llamactl.instances.memory import RECENT
-from llamactl.instances.modelfiles import ResolvedModel, ResolveModel
+from llamactl.instances.modelfiles import ResolvedModel, ResolveModel, with_cached_model
 from llamactl.instances.options import Options
 from llamactl.instances.places import Places
 from llamactl.instances.plan import StartPlan
@@ -253,6 +253,10 @@ class Supervisor:
     def plan(self, name: str) -> StartPlan:
         """What a start of it would do now; nothing is done."""
         return self._places.plan(self._found(name))
+
+    def with_cached_model(self, options: Options) -> Options:
+        """With the cached model by its reference, where they have llama-server fetch that."""
+        return with_cached_model(options, self._shared.resolve_model)
 
     def preview(self, name: str, options: Options) -> Preview:
         """What an instance with these options would run and take. ``UnsupportedFlag``."""

@@ -124,6 +124,18 @@ def test_create_takes_a_pasted_line_and_says_what_it_leaves_out(run: Run, rest: 
     assert rest.asked[1].body["backend_options"] == {"model": "/m.gguf", "ctx_size": 512}
 
 
+def test_create_says_that_a_cached_model_of_a_line_is_not_fetched(run: Run, rest: FakeRest) -> None:
+    flags = {"model": "org/name:Q4_K_M", "ctx_size": 4096}
+    read = {"backend_type": "llama_cpp", "backend_options": flags}
+    rest.answers["POST /backends/llama-cpp/parse-command"] = (200, read)
+    rest.answers["POST /instances/tiny"] = (201, instance())
+    rest.answers["GET /instances/tiny/plan"] = (200, PLAN)
+    line = "llama-server -hf org/name:Q4_K_M -c 4096"
+    told = run("instances", "create", "tiny", "--line", line).err
+    assert told == "--hf-repo is left out: org/name:Q4_K_M is cached, so nothing is fetched.\n"
+    assert rest.asked[1].body["backend_options"] == flags
+
+
 def test_set_changes_flags_and_options_and_keeps_the_rest(run: Run, rest: FakeRest) -> None:
     options = {
         "backend_type": "llama_cpp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 from tests.web.conftest import INSTANCE_PORTS, PATIENCE, Instances, Models
@@ -102,6 +103,22 @@ def test_a_tilde_in_a_path_is_the_home_directory(
     monkeypatch.setenv("HOME", str(Path(model).parent))
     instances.create("one", backend_options={"model": f"~/{Path(model).name}"})
     assert instances.do("one", "start", wait=PATIENCE).get_json()["status"] == "running"
+
+
+def test_a_line_that_fetches_a_cached_model_is_told_with_the_model_itself(
+    client: FlaskClient, models: Models, hub: FakeHub
+) -> None:
+    def told(flags: str) -> object:
+        body = {"command": f"llama-server {flags} -c 512"}
+        answer = client.post("/api/v1/backends/llama-cpp/parse-command", json=body)
+        return answer.get_json()["backend_options"]
+
+    reference = "org/small-GGUF:Q4_K_M"
+    assert told(f"-hf {reference}") == {"hf_repo": reference, "ctx_size": 512}
+    hub.add_repo("org/small-GGUF", {"small-Q4_K_M.gguf": b"GGUF" + seeded_bytes(50_000, 1)})
+    models.fetch(reference)
+    assert told(f"-hf {reference}") == {"model": reference, "ctx_size": 512}
+    assert told("-hf org/small-GGUF:Q8_0") == {"hf_repo": "org/small-GGUF:Q8_0", "ctx_size": 512}
 
 
 def test_a_cached_model_is_started_by_its_reference_and_in_use_while_it_runs(

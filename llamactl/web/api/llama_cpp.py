@@ -26,9 +26,12 @@ PLAIN = ("text/plain",)
     answers={200: "Options for an instance", 400: "No llama-server command"},
 )
 def parse(body: ParseCommandRequest) -> Response:
-    """Turn a pasted llama-server command line into an instance's options."""
+    """Turn a pasted llama-server command line into an instance's options.
+
+    A model that `-hf` would fetch and that is cached is their `model`.
+    """
     options = Options.from_json(parse_command(body.command), services().config)
-    return json_answer(options.to_json())
+    return json_answer(services().supervisor.with_cached_model(options).to_json())
 
 
 @route(blueprint, "GET", "/help", media=PLAIN, answers={200: "Plain text", 503: "There is none"})

@@ -213,7 +213,7 @@ def _fill_from_line(page: FormPage) -> None:
     except InvalidRequest as error:
         page.command_wrong, page.status = error.details, 400
         return
-    options = instance_starts.with_cached_model(read)
+    options = services().supervisor.with_cached_model(read)
     if options is not read:
         repo = options.text_option("model")
         page.notes.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llamactl.errors import LlamactlError
 from llamactl.instances.modelfiles import expand
@@ -81,18 +81,6 @@ def cached_models() -> Sequence[tuple[str, str]]:
     now = time.time()
     models = (cached_model_view(cached_model_json(each), now) for each in services().cache.list())
     return [(model.files[0].path, model.reference) for model in models if model.can_run]
-
-
-def with_cached_model(options: Options) -> Options:
-    """The options with the cached model by its reference, where they have llama-server fetch it."""
-    repo = options.text_option("hf_repo") or ""
-    if options.text_option("hf_file") or options.text_option("model") or not is_reference(repo):
-        return options
-    cached = cached_model(repo)
-    if cached is None or not cached.complete:
-        return options
-    flags = {key: value for key, value in options.backend_options.items() if key != "hf_repo"}
-    return replace(options, backend_options={"model": repo, **flags})
 
 
 def preset_offer(model: str) -> PresetOffer | None:
