@@ -51,7 +51,7 @@ _TOO_LARGE = b"\r\n".join(
         b"\r\n",
     )
 )
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?:\r\n|\Z)")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,18})[ \t]*(?:\r\n|\Z)")
 _UNKNOWN_LENGTH = (b"\r\ntransfer-encoding", b"\r\nexpect")
 
 
@@ -134,7 +134,9 @@ def _body_to_wait_for(head: bytes) -> int | None:
     if any(name in head for name in _UNKNOWN_LENGTH):
         return None
     length = _LENGTH.search(head)
-    size = int(length[1]) if length else 0
+    if length is None:
+        return None if b"\r\ncontent-length" in head else 0
+    size = int(length[1])
     return size if size <= LARGEST_BODY else None
 
 
@@ -192,6 +194,7 @@ class RequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
 
     def murder_pending(self) -> None:
         """Close what was waited for long enough; gunicorn calls it in each round of its loop."""
+        super().murder_pending()  # Those of TLS that were silent.
         now = time.monotonic()
         for waiting in (self._coming, self._leaving):
             while waiting and (conn := next(iter(waiting))).until <= now:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -161,3 +163,53 @@ def test_a_worker_that_stops_stays_with_nobody(patient: RequestWorker, connect: 
     assert answering.wait(PATIENCE)
     assert client.answer() == b"/1"
     assert client.kept.result(PATIENCE) is True
+
+
+@pytest.mark.parametrize(
+    ("header", "waited_for"),
+    [
+        (b"Content-Length: 5", 5),
+        (b"content-length:\t05 ", 5),
+        (b"Content-Length: " + b"0" * 5000 + b"5", 5),
+        (b"Content-Length: 65536", 65536),
+        (b"Content-Length: 65537", None),
+        (b"Content-Length: " + b"9" * 5000, None),
+        (b"Content-Length: 1" + b"0" * 18, None),
+        (b"Content-Length: \xb2", None),
+        (b"Content-Length : 5", None),
+        (b"Expect: 100-continue\r\nContent-Length: 5", None),
+        (b"Transfer-Encoding: chunked", None),
+        (b"X-Content-Length: 5", 0),
+    ],
+)
+def test_a_body_is_waited_for_only_where_its_length_is_sure(
+    make_worker: MakeWorker, header: bytes, waited_for: int | None
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        connection = Connection(make_worker(1), theirs, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        ours.sendall(b"POST / HTTP/1.1\r\n" + header + b"\r\n\r\n")
+        connection.begin()
+        connection.take()
+        assert connection.has_come() is (not waited_for)
+        assert connection.came_whole is (waited_for is not None)
+        ours.sendall(bytes(waited_for or 0))
+        while not connection.has_come():
+            assert connection.take()
+        connection.close()
+
+
+def test_a_client_that_was_silent_before_its_tls_is_closed(make_worker: MakeWorker) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        worker = make_worker(1)
+        connection = Connection(worker, theirs, ("127.0.0.1", 1), ("127.0.0.1", 2))
+        # As gunicorn does once a thread has waited in vain for its first bytes.
+        connection.timeout = time.monotonic()
+        worker.nr_conns = 1
+        worker.pending_conns.append(connection)
+        with selectors.DefaultSelector() as worker.poller:
+            worker.poller.register(theirs, selectors.EVENT_READ)
+            worker.murder_pending()
+        assert worker.nr_conns == 0
+        assert theirs.fileno() == -1

@@ -158,7 +158,8 @@ def _is_address(text: str) -> bool:
 
 
 def _is_small() -> bool:
-    if "Transfer-Encoding" in request.headers:
+    # Of neither does the web server have the body before a thread begins with the request.
+    if "Transfer-Encoding" in request.headers or "Expect" in request.headers:
         return False
     return (request.content_length or 0) <= LARGEST_FORM_OF_A_STRANGER
 

@@ -34,6 +34,12 @@ BEGUN = {
     "a line": b"GET /healthz HT",
     "headers": b"GET /healthz HTTP/1.1\r\n" + HOST + b"X-More: ",
     "a form": b"POST /login HTTP/1.1\r\n" + FORM + b"Content-Length: 20000\r\n\r\nkey=",
+    "a form whose length begins with many zeros": b"POST /login HTTP/1.1\r\n"
+    + FORM
+    + b"Content-Length: 00000000000000000000020000\r\n\r\nkey=",
+    "a form that asks whether to come": b"POST /login HTTP/1.1\r\n"
+    + FORM
+    + b"Expect: 100-continue\r\nContent-Length: 20000\r\n\r\nkey=",
     "a large form": b"POST /login HTTP/1.1\r\n" + FORM + b"Content-Length: 900000\r\n\r\nkey=",
     "a form in chunks": b"POST /login HTTP/1.1\r\n"
     + FORM
