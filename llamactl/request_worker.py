@@ -22,6 +22,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 #: Seconds for a request to come: its headers, and its body unless that is large.
@@ -140,6 +141,15 @@ def _body_to_wait_for(head: bytes) -> int | None:
     return size if size <= LARGEST_BODY else None
 
 
+def _has_all_of_the_body(conn: Connection) -> bool:
+    """Whether the rest of a body that nobody wanted is there; gunicorn gives it five seconds."""
+    try:
+        return bool(conn.parser.finish_body(time.monotonic() + 0.01))
+    except ParseException:
+        # It has been answered: another answer would be taken for that of the next request.
+        return False
+
+
 def _untaken(sock: socket.socket) -> int:
     """Bytes that were sent and not yet received; 0 where the system does not tell."""
     with suppress(OSError):
@@ -219,8 +229,7 @@ class RequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
     def handle_request(self, req: Any, conn: Connection) -> bool:
         """Answer a request; whether the connection can take another one."""
         kept = super().handle_request(req, conn)
-        # gunicorn would give the rest of a body that nobody wanted five seconds to come.
-        return bool(kept) and (conn.came_whole or conn.parser.finish_body(time.monotonic() + 0.01))
+        return bool(kept) and (conn.came_whole or _has_all_of_the_body(conn))
 
     def _asks_again(self, conn: Connection) -> bool:
         """Whether the next request is there; what has come of it otherwise is left to the loop."""

@@ -213,3 +213,15 @@ def test_a_client_that_was_silent_before_its_tls_is_closed(make_worker: MakeWork
             worker.murder_pending()
         assert worker.nr_conns == 0
         assert theirs.fileno() == -1
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"1\r\naXX0\r\n\r\n", b"0\r\nHost: other\r\n\r\n"])
+def test_a_request_whose_body_turns_out_broken_has_one_answer(
+    make_worker: MakeWorker, connect: Connect, chunks: bytes
+) -> None:
+    request = b"GET /1 HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client = connect(make_worker(1), request + chunks)
+    assert client.answer() == b"/1"
+    assert client.kept.result(PATIENCE) is False
+    client.connection.close()
+    assert client.socket.recv(1) == b""
