@@ -245,8 +245,9 @@ class Worker:
             self._dry = 0
         self._dry += 1
         if self._dry >= crew.patience.retry_limit:
+            times = f" ({self._dry} failures in a row)" if self._dry > 1 else ""
             raise NetworkError(
-                f"{target.file.filename}: {reason} ({self._dry} failures in a row)",
+                f"{target.file.filename}: {reason}{times}",
                 hint="Check the connection, then retry: what was downloaded so far is kept.",
             )
         self._failures = 0 if brought >= _WORTHWHILE else self._failures + 1

@@ -46,11 +46,13 @@ def test_a_stall_is_told(site: Site) -> None:
     site.assert_complete(site.queue.wait(job.job.id, LONG))
 
 
-def test_stalls_without_end_fail_in_the_end(site: Site) -> None:
-    site.settings |= {"downloads.stall_timeout": 0.1, "downloads.retry_limit": 3}
+@pytest.mark.parametrize(("limit", "counted"), [(1, False), (3, True)])
+def test_stalls_without_end_fail_in_the_end(site: Site, limit: int, counted: bool) -> None:
+    site.settings |= {"downloads.stall_timeout": 0.1, "downloads.retry_limit": limit}
     site.hub.fault("cdn", ".", kind="delay", times=None)
     job = site.download()
     assert (job.job.status, job.job.error_code) == ("failed", "network")
+    assert (f"({limit} failures in a row)" in str(job.job.error)) is counted
 
 
 def test_waiting_for_the_next_try_is_told_with_its_time(site: Site) -> None:

@@ -127,8 +127,11 @@ def test_a_model_that_is_not_cached_is_said_to_be_missing(visitor: Visitor) -> N
     visitor.open("/instances/new")
     page = visitor.press("Estimate", name="one", model="acme/Other-GGUF:Q8_0")
     assert "is not in the cache" in estimate(page)
+    remedy = "<code>llamactl download acme/Other-GGUF:Q8_0</code>"
+    assert remedy in visitor.answer.text
     page = visitor.press("Create Instance")
     assert visitor.path == "/instances/one" and "It cannot start as it is." in page.text
+    assert remedy in visitor.answer.text
 
 
 def test_an_empty_form_asks_for_a_model_and_finds_nothing_wrong_yet(visitor: Visitor) -> None:
