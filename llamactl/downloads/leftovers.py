@@ -56,11 +56,11 @@ def over(jobs: Iterable[Job], holds: Callable[[Job], bool]) -> tuple[list[Job], 
     return gone, kept
 
 
-def remove_leftovers(job: Job, active: Iterable[Job], cache: ModelCache) -> None:
-    """Remove what an unfinished job fetched, but for what an active one goes on with."""
+def remove_leftovers(job: Job, going_on: Iterable[Job], cache: ModelCache) -> None:
+    """Remove what an unfinished job fetched, but for what others go on with, or can."""
     if job.status == "completed":
         return
-    wanted = {file.oid for other in active for file in files_of(other)}
+    wanted = {file.oid for other in going_on for file in files_of(other)}
     files = [file for file in files_of(job) if file.oid not in wanted]
     try:
         for file in files:

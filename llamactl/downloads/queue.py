@@ -203,9 +203,10 @@ class DownloadQueue:
             jobs = [entry.job for entry in self._table.newest_first()]
             gone, kept = over(jobs, lambda job: self._look(job).bytes_downloaded > 0)
             self._table.remove(*(self._table.get(job.id) for job in gone))
+            going_on = [entry.job for entry in self._table.newest_first()]
             for job in gone:
                 if job.status == "failed":
-                    self._remove_leftovers(job)
+                    remove_leftovers(job, going_on, self._cache)
             return len(gone), kept
 
     def uses(self, repo_id: str, tag: str | None = None) -> bool:

@@ -68,6 +68,15 @@ def test_clearing_takes_a_failure_whose_model_a_later_download_brought(site: Sit
     assert site.cache.find(REF) is not None
 
 
+def test_clearing_an_old_failure_leaves_the_bytes_of_a_new_one(site: Site) -> None:
+    failed_midway(site)
+    site.download()
+    site.cache.delete(REPO, None)
+    newest = failed_midway(site)
+    assert site.queue.clear() == (2, 1)
+    assert listed(site) == [newest] and site.leftovers()
+
+
 def test_a_download_that_is_done_is_remembered_without_the_list_of_its_repository(
     site: Site,
 ) -> None:
