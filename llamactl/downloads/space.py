@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llamactl.downloads.disk import allocated_bytes
 from llamactl.errors import InsufficientSpace
+from llamactl.sizes import size_text
 
 #: A partial of a file: where it is, or will be, and how large it gets.
 Room = tuple[Path, int]
@@ -50,13 +51,10 @@ def _outstanding(rooms: dict[Path, int]) -> int:
 
 
 def _too_little(needed: int, free: int, others: int, keep_free: int) -> InsufficientSpace:
-    held = f", of which {_shown(others)} are promised to other downloads" if others else ""
-    kept = f"; {_shown(keep_free)} always stay free (downloads.min_free_space)"
+    stays = f" beside the {size_text(keep_free)} that stay free (downloads.min_free_space)"
+    kept = stays if keep_free else ""
+    held = f", of which {size_text(others)} are promised to other downloads" if others else ""
     return InsufficientSpace(
-        f"{_shown(needed)} are needed and {_shown(free)} free{held}",
-        hint=f"Free some space, then retry{kept if keep_free else ''}.",
+        f"{size_text(needed)} are needed{kept}; {size_text(free)} are free{held}",
+        hint="Free some space, then retry.",
     )
-
-
-def _shown(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

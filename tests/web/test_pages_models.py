@@ -111,7 +111,7 @@ def test_a_download_is_paused_resumed_and_cancelled(visitor: Visitor, slow: str)
     page = until(visitor, "/downloads", lambda page: "cancelled" in page.text)
     assert "Remove from the list" in job(page).text
     visitor.press(f"Remove from the list {SLOW}")
-    assert "Nothing was downloaded yet." in visitor.page.text
+    assert "No downloads are listed." in visitor.page.text
 
 
 def test_a_failed_download_says_why_and_is_retried(visitor: Visitor, hub: FakeHub) -> None:
