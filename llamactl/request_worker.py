@@ -44,6 +44,21 @@ _PIECE = 16 * 1024
 #: Seconds for the loop to wait where the system has no room and nobody can be sent away.
 _FULL_SECONDS = 0.05
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: What accept(2) says of a client that is gone again, or that a firewall forbids.
+_NOBODY = frozenset(
+    {
+        errno.EAGAIN,
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
 _TOO_LARGE = b"\r\n".join(
     (
         b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -175,7 +190,7 @@ class RequestWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
             if error.errno in _FULL:
                 if not self._make_room():
                     time.sleep(_FULL_SECONDS)
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+            elif error.errno not in _NOBODY:
                 raise
             return
         self.nr_conns += 1

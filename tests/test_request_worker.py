@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from gunicorn.config import Config
@@ -225,3 +226,15 @@ def test_a_request_whose_body_turns_out_broken_has_one_answer(
     assert client.kept.result(PATIENCE) is False
     client.connection.close()
     assert client.socket.recv(1) == b""
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EPROTO, errno.EHOSTUNREACH, errno.EAGAIN])
+def test_a_client_that_is_gone_again_ends_no_worker(make_worker: MakeWorker, number: int) -> None:
+    class Listener(socket.socket):
+        def accept(self) -> NoReturn:
+            raise OSError(number, "what Linux tells of it")
+
+    worker = make_worker(1)
+    with Listener() as listener:
+        worker.accept(listener)
+    assert worker.nr_conns == 0
