@@ -118,6 +118,15 @@ class Exchange:
                 return payload
         return b""
 
+    def rest(self) -> bytes:
+        """After a cut, the next part of what had come by then; empty when there is no more."""
+        framing = self._framing
+        with contextlib.suppress(OSError, Malformed):
+            while framing is not None and (data := self._socket.recv(ROOM)):
+                if payload := framing.feed(data):
+                    return payload
+        return b""
+
     def cut(self) -> None:
         """End the exchange from any thread; whoever waits in it gets ``Cut``."""
         self._cut = True

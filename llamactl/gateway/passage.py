@@ -288,6 +288,8 @@ class Passage:
             self.result = told.code
             log.warning("an answer of %s broke off: %s", self.instance, told.details)
             if is_stream:
+                if isinstance(error, Cut):
+                    yield from self._rest_of_event(exchange)
                 yield error_event(target, told, self.tail.at_boundary())
             self._client.hang_up()
             raise _broken() from None
@@ -297,6 +299,13 @@ class Passage:
             raise
         finally:
             self.close()
+
+    def _rest_of_event(self, exchange: Exchange) -> Iterator[bytes]:
+        """What lacks of the event in which a cut came: behind half of one nothing is read."""
+        while not self.tail.at_boundary() and (piece := exchange.rest()):
+            if not self._client.takes(len(piece)):
+                return
+            yield self._noted(self.tail.to_boundary(piece))
 
     def _noted(self, piece: bytes) -> bytes:
         if piece:

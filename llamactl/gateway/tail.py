@@ -33,5 +33,16 @@ class Tail:
         written = b"".join(self._pieces)
         return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
 
+    def to_boundary(self, piece: bytes) -> bytes:
+        """As much of the next piece as ends the event that was begun, or all of it."""
+        before = b"".join(self._pieces)[-3:]
+        joined = before + piece
+        ends = [
+            at + len(mark) - len(before)
+            for mark in (b"\n\n", b"\r\n\r\n")
+            if (at := joined.find(mark, max(0, len(before) + 1 - len(mark)))) >= 0
+        ]
+        return piece[: min(ends, default=None)]
+
     def _end(self) -> bytes:
         return b"".join(self._pieces)[-_BYTES:]

@@ -9,6 +9,7 @@ import pytest
 from llamactl.errors import UpstreamGone
 from llamactl.gateway.events import error_event, is_ping
 from llamactl.gateway.paths import native_target, openai_target
+from llamactl.gateway.tail import Tail
 from llamactl.gateway.usage import Usage, usage_in
 
 GONE = UpstreamGone("The instance stopped")
@@ -43,6 +44,25 @@ def test_responses_clients_get_an_error_event() -> None:
 
 def test_an_event_that_was_cut_in_the_middle_is_ended_first() -> None:
     assert error_event("/v1/completions", GONE, at_boundary=False).startswith(b"\n\ndata: ")
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece", "rest"),
+    [
+        (b"data: 1", b"2\n\ndata: 3\n\n", b"2\n\n"),
+        (b"data: 1\n", b"\ndata: 3\n\n", b"\n"),
+        (b"data: 1\n\nd", b"ata: 3\n\n:\n\n", b"ata: 3\n\n"),
+        (b"data: 1\r\n\r", b"\ndata: 3\r\n\r\n", b"\n"),
+        (b"data: 1", b"2\r\n\r\ndata: 3\n\n", b"2\r\n\r\n"),
+        (b"d", b"ata: 1\nid: 2\n", b"ata: 1\nid: 2\n"),
+    ],
+)
+def test_an_event_that_was_begun_ends_where_it_ends(
+    begun: bytes, piece: bytes, rest: bytes
+) -> None:
+    tail = Tail()
+    tail.add(begun)
+    assert tail.to_boundary(piece) == rest
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.gateway.conftest import Instance, Serve, Served, chat, events, eventually
 
 
@@ -246,6 +248,29 @@ def test_a_deleted_key_ends_its_streams_and_no_others(served: Served) -> None:
     mine.close()
     other.close()
     assert served.call("GET", "/v1/models", key=key)[0] == 401
+    served.settled()
+
+
+def test_a_cut_comes_behind_a_whole_event(serve: Serve) -> None:
+    """Half an event is nonsense to a client, which would read nothing behind it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    served = serve(({"id": 2, "name": "raw", "port": listener.getsockname()[1]},))
+    key_id, key = served.make_key()
+    stream = served.stream(chat(model="raw"), key=key, receive_buffer=4096)
+    upstream, _ = listener.accept()
+    event = b'data: {"a": "' + b"x" * 10_000 + b'"}\n\n'
+    with upstream, listener:
+        upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        upstream.settimeout(1)
+        with pytest.raises(TimeoutError):
+            while True:
+                upstream.sendall(event)
+        assert served.call("DELETE", f"/test/keys/{key_id}")[0] == 200
+        received = stream.read_all()
+    stream.close()
+    told = [json.loads(each) for each in events(dechunked(received.partition(b"\r\n\r\n")[2]))]
+    assert len(told) > 1
+    assert told[-1]["error"]["code"] == "invalid_key"
     served.settled()
 
 
