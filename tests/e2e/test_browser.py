@@ -77,10 +77,16 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    # It would leave its reports of crashes in the home of whoever runs the tests.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    environment: dict[str, str | float | bool] = {
+        **kept,
+        "HOME": str(tmp_path_factory.mktemp("browser")),
+    }
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
-            executable_path=require("chromium"), args=ARGUMENTS, env=dict(os.environ)
+            executable_path=require("chromium"), args=ARGUMENTS, env=environment
         )
         yield running
         running.close()
