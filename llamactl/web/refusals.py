@@ -14,11 +14,15 @@ from typing import IO
 from flask import request
 from werkzeug.wrappers import Response
 
+from llamactl.config import RESERVED_THREADS
+
 #: The most that is taken of one request; nginx and gateway.max_body as shipped allow half of it.
 LARGEST = 64 << 20
 SECONDS = 3.0
-#: How many threads may be at it; whoever is refused beyond that is just cut off.
-PLACES = threading.BoundedSemaphore(16)
+#: How many threads may be at it; whoever is refused beyond that is just cut off. Where inference
+#: has all the threads that it may have, as many of those that are left still answer.
+MOST = RESERVED_THREADS // 2
+PLACES = threading.BoundedSemaphore(MOST)
 _PIECE = 1 << 16
 #: gunicorn's errors of a body that is framed wrong, by name, since views run under others too.
 HTTP_PARSER = "gunicorn.http.errors"

@@ -11,11 +11,12 @@ from flask import Flask, Response
 from flask.testing import FlaskClient
 
 from llamactl.assets import static_dir
+from llamactl.config import RESERVED_THREADS
 from llamactl.server import SEND_BUFFER
 from llamactl.web import refusals
 
 
-@pytest.mark.parametrize(("taken", "left"), [(0, b""), (16, b"the rest")])
+@pytest.mark.parametrize(("taken", "left"), [(0, b""), (refusals.MOST, b"the rest")])
 def test_only_some_threads_take_the_rest_of_refused_bodies(
     client: FlaskClient, taken: int, left: bytes
 ) -> None:
@@ -32,6 +33,10 @@ def test_only_some_threads_take_the_rest_of_refused_bodies(
             refusals.take_rest(response)
             response.close()
     assert body.read() == left
+
+
+def test_refused_bodies_leave_threads_where_streams_have_all_that_they_may_have() -> None:
+    assert 2 * refusals.MOST <= RESERVED_THREADS
 
 
 def test_what_a_stranger_may_read_has_room_in_the_buffer_of_a_connection(app: Flask) -> None:
