@@ -162,7 +162,8 @@ def test_a_client_that_leaves_ends_the_generation_and_gives_the_lease_back(
     connection.close()
     wait_for("the abort", lambda: len(front.llama.events("abort")) > aborts)
     wait_for("the lease", lambda: in_flight(front) == 0)
-    assert activity(front)[0]["status"] == "cut_short" if "tokens" in shape else "client_gone"
+    expected = "cut_short" if "tokens" in shape else "client_gone"
+    assert activity(front)[0]["status"] == expected
 
 
 def test_keys_and_limits_hold(front: Accelerated) -> None:
