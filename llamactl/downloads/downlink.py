@@ -30,8 +30,7 @@ from requests.utils import (
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from llamactl.downloads.partfile import PartFile
-from llamactl.downloads.receiving import PlainResponse
+from llamactl.downloads.splicing import Pipe, SplicedResponse
 from llamactl.errors import Interrupted
 
 # At DEBUG it writes down whole addresses, and an address with its signature opens the file.
@@ -44,35 +43,33 @@ _making_tls = threading.Lock()
 
 
 class Answer:
-    """An answer whose body is still to be taken, by ``receive`` or, if it is short, ``read``."""
+    """An answer whose body is still to be taken, by ``read`` or, where it can, by ``move``."""
 
     def __init__(
-        self, response: urllib3.BaseHTTPResponse, below: http.client.HTTPResponse | None
+        self, response: urllib3.BaseHTTPResponse, below: http.client.HTTPResponse | None, pipe: Pipe
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
-        self._below = below
+        self._below = below if isinstance(below, SplicedResponse) else None
+        self._pipe = pipe
+
+    @property
+    def movable(self) -> bool:
+        """Whether ``move`` can be used; once it was, ``read`` must not."""
+        return self._below is not None and self._below.spliceable and self._pipe.works
 
     def read(self, count: int) -> bytes:
         """``count`` bytes of the body, fewer only at its end."""
         return self._response.read(count, decode_content=False)
 
-    def receive(self, block: memoryview, part: PartFile, position: int) -> int:
-        """Fill ``block`` and put the same bytes at ``position`` of a partial; how many came.
-
-        Fewer than a block only at the end of the body.
-        """
-        below = self._below
-        if not isinstance(below, PlainResponse) or not below.direct:
-            data = self.read(len(block))
-            part.write(data, position)
-            block[: len(data)] = data
-            return len(data)
-        came = part.fill(position, lambda file: below.receive(block, file, position))
-        if below.isclosed():
+    def move(self, descriptor: int, offset: int, count: int) -> int:
+        """Put ``count`` bytes at ``offset`` of a file, fewer only at the end of the body."""
+        assert self._below is not None
+        moved = self._below.move(self._pipe, descriptor, offset, count)
+        if self._below.isclosed():
             self._response.release_conn()
-        return came
+        return moved
 
     def close(self) -> None:
         """Give the answer up; its connection serves again only if all of the body was taken."""
@@ -86,6 +83,7 @@ class Downlink:
     def __init__(self, connect_timeout: float, silence_timeout: float) -> None:
         self._timeout = urllib3.Timeout(connect=connect_timeout, read=silence_timeout)
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._pipe = Pipe()
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
         # A connection that ends with its answer forgets its socket while the answer still reads.
@@ -112,7 +110,7 @@ class Downlink:
             retries=False,
             timeout=self._timeout,
         )
-        return Answer(response, self._below)
+        return Answer(response, self._below, self._pipe)
 
     def cut(self) -> None:
         """End whatever this line waits for; its thread sees the end of the connection."""
@@ -133,6 +131,7 @@ class Downlink:
         """Close the idle connections; called by the line's own thread at its end."""
         for manager in self._managers.values():
             manager.clear()
+        self._pipe.close()
         self._below = None
 
     def connecting(self, connection: HTTPConnection) -> None:
@@ -161,7 +160,7 @@ class Downlink:
         return self._managers[host]
 
 
-class _PlainResponse(PlainResponse):
+class _PlainResponse(SplicedResponse):
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
         _current.downlink.answering(self, sock)

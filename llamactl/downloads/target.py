@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 
 from llamactl.downloads.byte_ranges import ByteRanges
-from llamactl.downloads.fresh import Fresh
 from llamactl.downloads.partfile import PartFile
 from llamactl.downloads.source import Source
 from llamactl.models.hubfile import HubFile
@@ -44,7 +43,7 @@ class Claim:
 
 @dataclass(eq=False)
 class Target:
-    """The schedule alone changes what is below ``fresh``.
+    """The schedule alone changes what is below ``source``.
 
     ``single``: one connection at a time, since several were refused or brought wrong bytes.
     ``whole``: the server does not do ranges; the file comes as one stream.
@@ -54,7 +53,6 @@ class Target:
     file: HubFile
     part: PartFile
     source: Source
-    fresh: Fresh = field(default_factory=Fresh)
     unclaimed: ByteRanges = field(init=False)
     claims: set[Claim] = field(default_factory=set)
     single: bool = False
@@ -108,7 +106,6 @@ class Target:
     def start_over(self) -> None:
         """Every byte is to be fetched again, one connection at a time."""
         self.part.reset()
-        self.fresh.start_over()
         self.rejected += 1
         self.single = True
         self.unclaimed = self.part.missing()

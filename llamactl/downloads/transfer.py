@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llamactl.downloads.bandwidth import Bandwidth
-from llamactl.downloads.fresh import Blocks
 from llamactl.downloads.progress import Pace
 from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Target
@@ -72,7 +71,6 @@ class Transfer:
         self.tuning = tuning
         self.patience = patience
         self.bandwidth = bandwidth
-        self.blocks = Blocks(tuning.read_size)
         self.schedule = Schedule(targets, connections, tuning)
         self.stop = stop
         self._halt = halt
@@ -226,18 +224,16 @@ class Transfer:
         buffer = memoryview(bytearray(min(CHUNK, target.file.size)))
         position = 0
         while position < target.file.size:
-            end = min(self.schedule.wait_for_bytes(target, position), position + CHUNK)
-            if end == position or self.stop.is_set():
+            end = self.schedule.wait_for_bytes(target, position)
+            if end == position:
                 raise Interrupted
-            received = target.fresh.take(end)
-            if received is None:
-                _read_back(target, buffer[: end - position], position)
-                digest.update(buffer[: end - position])
-                position = end
-            else:
-                block, count = received
-                digest.update(block[:count])
-                self.blocks.give_back(block)
+            while position < end:
+                count = target.part.read(buffer[: end - position], position)
+                if self.stop.is_set():
+                    raise Interrupted
+                if not count:
+                    raise CacheNotWritable(f"{target.part.path.name} became shorter meanwhile")
+                digest.update(buffer[:count])
                 position += count
         if not self.schedule.wait_for_settled(target):
             raise Interrupted
@@ -255,12 +251,3 @@ class Transfer:
             thread.join(max(0.0, deadline - time.monotonic()))
         for thread in followers:
             thread.join()
-
-
-def _read_back(target: Target, buffer: memoryview, position: int) -> None:
-    """Fill ``buffer`` with what the file has at ``position``."""
-    while buffer:
-        count = target.part.read(buffer, position)
-        if not count:
-            raise CacheNotWritable(f"{target.part.path.name} became shorter meanwhile")
-        buffer, position = buffer[count:], position + count

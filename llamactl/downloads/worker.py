@@ -16,7 +16,6 @@ import urllib3
 from llamactl.downloads import answers, source
 from llamactl.downloads.bandwidth import Bandwidth
 from llamactl.downloads.downlink import Answer, Downlink
-from llamactl.downloads.fresh import Blocks
 from llamactl.downloads.partfile import PartClosed
 from llamactl.downloads.schedule import Schedule
 from llamactl.downloads.target import Claim, Target
@@ -61,7 +60,6 @@ class Crew(Protocol):
     """What the workers of one transfer share."""
 
     schedule: Schedule
-    blocks: Blocks
     bandwidth: Bandwidth
     tuning: Tuning
     patience: Patience
@@ -86,7 +84,6 @@ class Worker:
         self.blocked_since: float | None = None
         self.waiting: Waiting | None = None
         self.busy = 0.0
-        self._block = crew.blocks.take()
         self._read_size = min(_FIRST_READ, crew.tuning.read_size)
         self._latency = 0.0
         self._pace = 0.0
@@ -195,10 +192,13 @@ class Worker:
             self.busy = time.thread_time()
 
     def _receive(self, answer: Answer, claim: Claim, position: int, count: int) -> int:
-        target, block = claim.target, self._block
-        came = answer.receive(block[:count], target.part, position)
-        if target.fresh.offer(position, block, came):
-            self._block = self._crew.blocks.take()
+        part = claim.target.part
+        if answer.movable:
+            came = part.fill(position, lambda file: answer.move(file, position, count))
+        else:
+            data = answer.read(count)
+            part.write(data, position)
+            came = len(data)
         self._crew.schedule.advance(claim, came)
         return came
 
