@@ -18,7 +18,7 @@ from llamactl.downloads.partfile import recorded_bytes
 from llamactl.models.layout import FlatCache, HubCache
 from tests.downloads.conftest import FILE, REPO
 from tests.downloads.waiting import LONG
-from tests.downloads.worker_process import CONNECTIONS, leftovers
+from tests.downloads.worker_process import CONNECTIONS, TUNING, leftovers
 from tests.fakes.fake_hub import FakeHub, seeded_bytes
 
 ROUNDS = 20
@@ -58,10 +58,12 @@ def test_a_killed_download_goes_on_from_its_bytes(tmp_path: Path, seed: int) -> 
         kill_after(start(hub, tmp_path, f"{REPO}:Q4_K_M"), moment)
         kept = recorded(tmp_path)
         asked = asked_to_finish(tmp_path)
+    asked_before = ranges_asked(hub).total
     assert FlatCache(tmp_path / "caches" / "flat").path(REPO, FILE).read_bytes() == PAYLOAD
     assert _names(HubCache(tmp_path / "caches" / "hub").blobs(REPO)) == 1
     assert leftovers(tmp_path) == []
     assert asked <= len(PAYLOAD) - kept
+    assert asked_before + asked - len(PAYLOAD) <= CONNECTIONS * TUNING.piece_size
 
 
 def recorded(folder: Path) -> int:
@@ -73,15 +75,19 @@ def recorded(folder: Path) -> int:
 
 def asked_to_finish(folder: Path) -> int:
     """Finish what was begun; how many bytes were asked for to that end, each counted once."""
-    asked = ByteRanges()
     # Another hub of the same content: the first may still read what a killed process has sent.
     with FakeHub() as again:
         again.add_repo(REPO, {FILE: PAYLOAD})
         finish(start(again, folder))
-        for request in again.requests("cdn"):
-            assert request.byte_range is not None
-            asked.add(request.byte_range[0], request.byte_range[1] + 1)
-    return asked.total
+    return ranges_asked(again).total
+
+
+def ranges_asked(hub: FakeHub) -> ByteRanges:
+    asked = ByteRanges()
+    for request in hub.requests("cdn"):
+        assert request.byte_range is not None
+        asked.add(request.byte_range[0], request.byte_range[1] + 1)
+    return asked
 
 
 def _names(folder: Path) -> int:
