@@ -281,7 +281,7 @@ class Passage:
                     raise ClientGone
                 yield self._noted(piece)
         except ClientGone:
-            self.result = "client_gone"
+            self._client_left()
             raise _broken() from None
         except (Cut, UpstreamGone) as error:
             told = self._cut_reason() if isinstance(error, Cut) else error
@@ -295,10 +295,14 @@ class Passage:
             raise _broken() from None
         except GeneratorExit:
             # The web server could not write: the client left.
-            self.result = "client_gone"
+            self._client_left()
             raise
         finally:
             self.close()
+
+    def _client_left(self) -> None:
+        if not self.tail.is_complete():
+            self.result = "client_gone"
 
     def _rest_of_event(self, exchange: Exchange) -> Iterator[bytes]:
         """What lacks of the event in which a cut came: behind half of one nothing is read."""

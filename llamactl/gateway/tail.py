@@ -6,6 +6,8 @@ from collections import deque
 
 from llamactl.gateway.usage import Usage, speed_in, usage_in
 
+#: How the last event of a stream begins, in each of the dialects.
+_LAST_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
 _PIECES = 4
 _BYTES = 16 * 1024
 
@@ -32,6 +34,12 @@ class Tail:
         """Whether what was written ends with a whole event, or nothing was."""
         written = b"".join(self._pieces)
         return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
+
+    def is_complete(self) -> bool:
+        """Whether the last event of a stream was written: a client need not wait for its end."""
+        written = b"".join(self._pieces).replace(b"\r\n", b"\n")
+        whole, mark, _ = written.rpartition(b"\n\n")
+        return bool(mark) and whole.rpartition(b"\n\n")[2].lstrip().startswith(_LAST_EVENTS)
 
     def to_boundary(self, piece: bytes) -> bytes:
         """As much of the next piece as ends the event that was begun, or all of it."""

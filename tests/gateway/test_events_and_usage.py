@@ -47,6 +47,28 @@ def test_an_event_that_was_cut_in_the_middle_is_ended_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pieces", "complete"),
+    [
+        ([b'data: {"a":1}\n\ndata: [DO', b"NE]\n\n"], True),
+        ([b"data: [DONE]\r\n\r\n"], True),
+        ([b"data: 1\n\n", b'event: message_stop\ndata: {"type":"message_stop"}\n\n'], True),
+        ([b"event: response.completed\ndata: {}\n\n"], True),
+        ([b"data: [DONE]"], False),
+        ([b'data: {"text":"data: [DONE]"}\n\n'], False),
+        ([b"data: [DONE]\n\ndata: 1\n\n"], False),
+        ([], False),
+    ],
+)
+def test_a_client_that_leaves_behind_the_last_event_has_all_of_its_answer(
+    pieces: list[bytes], complete: bool
+) -> None:
+    tail = Tail()
+    for piece in pieces:
+        tail.add(piece)
+    assert tail.is_complete() is complete
+
+
+@pytest.mark.parametrize(
     ("begun", "piece", "rest"),
     [
         (b"data: 1", b"2\n\ndata: 3\n\n", b"2\n\n"),
