@@ -205,11 +205,11 @@ def _connected(host: str, port: int, before_waiting: Callable[[], None]) -> sock
         if not _NONBLOCKING:
             connection.setblocking(False)
         number = connection.connect_ex((host, port))
-        if number == errno.EINPROGRESS and not _is_established(connection):
-            before_waiting()
-            number = _outcome(connection)
-        elif number == errno.EINPROGRESS:
+        if number == errno.EINPROGRESS:
             number = 0
+            if not _is_established(connection):
+                before_waiting()
+                number = _outcome(connection)
         if number:
             raise NotListening(f"The instance takes no connection: {os.strerror(number)}")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

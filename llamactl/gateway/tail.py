@@ -32,18 +32,18 @@ class Tail:
 
     def at_boundary(self) -> bool:
         """Whether what was written ends with a whole event, or nothing was."""
-        written = b"".join(self._pieces)
+        written = self._written()
         return not written or written.endswith((b"\n\n", b"\r\n\r\n"))
 
     def is_complete(self) -> bool:
         """Whether the last event of a stream was written: a client need not wait for its end."""
-        written = b"".join(self._pieces).replace(b"\r\n", b"\n")
+        written = self._written().replace(b"\r\n", b"\n")
         whole, mark, _ = written.rpartition(b"\n\n")
         return bool(mark) and whole.rpartition(b"\n\n")[2].lstrip().startswith(_LAST_EVENTS)
 
     def to_boundary(self, piece: bytes) -> bytes:
         """As much of the next piece as ends the event that was begun, or all of it."""
-        before = b"".join(self._pieces)[-3:]
+        before = self._written()[-3:]
         joined = before + piece
         ends = [
             at + len(mark) - len(before)
@@ -53,4 +53,7 @@ class Tail:
         return piece[: min(ends, default=None)]
 
     def _end(self) -> bytes:
-        return b"".join(self._pieces)[-_BYTES:]
+        return self._written()[-_BYTES:]
+
+    def _written(self) -> bytes:
+        return b"".join(self._pieces)

@@ -8,8 +8,7 @@ from typing import TypedDict
 from llamactl.errors import sentence_start
 from llamactl.instances.admission import Amount, Decision, Site
 from llamactl.models.fit import Need
-
-_GB = 10**9
+from llamactl.sizes import size_text
 
 
 class PlanJson(TypedDict):
@@ -110,11 +109,11 @@ def make_plan(
 
 def figures_text(needs: int, free: Amount, gpu: str = "", *, whole: bool = True) -> str:
     """What is needed and what is there, as a sentence; ``whole``: nothing more is needed."""
-    where = f"{_amount(free.ram)} are free"
+    where = f"{size_text(max(0, free.ram))} are free"
     if gpu:
-        where = f"{_amount(free.on_devices)} are free on {gpu}"
-        where += f" and {_amount(free.ram)} beside it" if free.ram > 0 else ""
-    takes = f"about {_amount(needs)}" if whole else f"more than {_amount(needs)}"
+        where = f"{size_text(free.on_devices)} are free on {gpu}"
+        where += f" and {size_text(free.ram)} beside it" if free.ram > 0 else ""
+    takes = f"about {size_text(needs)}" if whole else f"more than {size_text(needs)}"
     return f"It takes {takes}, and {where}"
 
 
@@ -122,7 +121,7 @@ def _figures(need: Need | None, free: Amount | None, gpu: str) -> str:
     if need is None:
         return "The memory that it takes is not known before it is loaded."
     if free is None:
-        return f"It takes about {_amount(need.total)}; how much is free is not known."
+        return f"It takes about {size_text(need.total)}; how much is free is not known."
     beyond = "" if need.whole else " How much more its header does not tell."
     return f"{figures_text(need.total, free, gpu, whole=need.whole)}.{beyond}"
 
@@ -156,7 +155,7 @@ def _outcome(decision: Decision, refusal: str, fits: bool | None) -> str:
 
 
 def _named(name: str, held: int) -> str:
-    return f"{name} ({_amount(held)})" if held else name
+    return f"{name} ({size_text(held)})" if held else name
 
 
 def _listed(words: list[str]) -> str:
@@ -176,8 +175,3 @@ def _parts(need: Need | None) -> dict[str, int | None]:
 
 def _total(free: Amount | None) -> int | None:
     return None if free is None else free.on_devices + max(0, free.ram)
-
-
-def _amount(size: int) -> str:
-    size = max(0, size)
-    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 10**6:.0f} MB"

@@ -215,7 +215,7 @@ def test_what_no_memory_of_this_machine_holds_is_told_with_the_figures(
         asked = ask(server, "huge")
         assert asked.status_code == 503 and asked.headers["Retry-After"]
         for told in (plan["why"], refused.json()["details"], asked.json()["error"]["message"]):
-            assert "It takes about 4398.0 GB" in told
+            assert "It takes about 4.4 TB" in told
         assert not fake.events("start")
     finally:
         server.kill_everything()

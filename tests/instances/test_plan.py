@@ -163,8 +163,8 @@ def test_planning_changes_nothing(make_stage: StageFactory) -> None:
     stage.create("b")
     plan = stage.supervisor.plan("b")
     assert plan.evicts == ("a",) and plan.starts
-    assert "a (0 MB) stops for it: it was idle for longest, and no more may run." in plan.why
-    assert plan.why.startswith("It takes more than 0 MB, and ")
+    assert "a (24 B) stops for it: it was idle for longest, and no more may run." in plan.why
+    assert plan.why.startswith("It takes more than 24 B, and ")
     assert " are free. How much more its header does not tell. " in plan.why
     assert stage.supervisor.plan("a").evicts == ()
     assert stage.supervisor.plan("a").why == "It is running already."
